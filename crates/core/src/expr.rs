@@ -1,0 +1,199 @@
+//! The vocabulary of the op table: the traits a row's formula is generic over.
+//!
+//! A row such as `silu(x: float) = x / (1.0 + exp(-x))` becomes one Rust function generic over a
+//! *lane type* `V`. `cpu` instantiates it with SIMD registers and with scalars; the same tokens,
+//! printed, are the CUDA source (`kernels/prelude.cuh` defines the same names), and
+//! [`crate::text`] reads them again to run a formula on whole tensors.
+//!
+//! The class in the row picks the bound: `any` -> [`Any`], `num` -> [`Num`], `int` -> [`Int`],
+//! `float` -> [`Float`]. Literals are wrapped by the macro (`V::lit(1.0)`), so formulas mix freely.
+
+use std::ops::{Add, BitAnd, BitOr, BitXor, Div, Mul, Neg, Not, Sub};
+
+/// One truth value per lane.
+pub trait Mask:
+    Copy + BitAnd<Output = Self> + BitOr<Output = Self> + BitXor<Output = Self> + Not<Output = Self>
+{
+    fn splat(b: bool) -> Self;
+    /// True where any lane is true.
+    fn any(self) -> bool;
+}
+
+/// What every lane type can do, `bool` included.
+pub trait Any: Copy {
+    type M: Mask;
+    /// The constant `v` in every lane, converted to the lane type.
+    fn lit(v: f64) -> Self;
+    /// `a` where the mask is true, else `b`.
+    fn select(m: Self::M, a: Self, b: Self) -> Self;
+    fn eq(a: Self, b: Self) -> Self::M;
+    fn lt(a: Self, b: Self) -> Self::M;
+    fn le(a: Self, b: Self) -> Self::M;
+    /// 1 where the mask is true, else 0.
+    #[inline(always)]
+    fn from_mask(m: Self::M) -> Self {
+        Self::select(m, Self::lit(1.0), Self::lit(0.0))
+    }
+}
+
+/// Lane types with arithmetic. Integers wrap.
+pub trait Num:
+    Any + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Neg<Output = Self>
+{
+    fn abs(self) -> Self;
+    /// The greater one; NaN if either is NaN (`torch.maximum`).
+    fn maximum(a: Self, b: Self) -> Self;
+    /// The smaller one; NaN if either is NaN.
+    fn minimum(a: Self, b: Self) -> Self;
+    /// C's remainder (sign of the dividend). Integers: `b == 0` gives 0, never a trap.
+    fn fmod(a: Self, b: Self) -> Self;
+    /// Quotient rounded towards zero. Integers: `b == 0` gives 0 here; the driver raises first.
+    fn trunc_div(a: Self, b: Self) -> Self;
+    /// Quotient rounded down.
+    fn floor_div(a: Self, b: Self) -> Self;
+    /// Python's remainder (sign of the divisor).
+    fn remainder(a: Self, b: Self) -> Self;
+    /// `a` to the power `b`. Integers: by squaring; negative exponents give 0, 1 or -1 as PyTorch's.
+    fn pow(a: Self, b: Self) -> Self;
+}
+
+/// Integer lane types (and `bool`, for which the operators are logical).
+pub trait Int:
+    Any
+    + BitAnd<Output = Self>
+    + BitOr<Output = Self>
+    + BitXor<Output = Self>
+    + Not<Output = Self>
+{
+    /// `a << b`; a shift by the width or more (or by a negative amount) gives 0.
+    fn shl(a: Self, b: Self) -> Self;
+    /// `a >> b`, arithmetic for signed types; over-wide shifts saturate.
+    fn shr(a: Self, b: Self) -> Self;
+    fn gcd(a: Self, b: Self) -> Self;
+}
+
+/// Floating lane types. Accuracy targets are in docs/internals.md (ulp table).
+pub trait Float: Num + Div<Output = Self> {
+    /// `a * b + c` with one rounding where the machine has it.
+    fn fma(a: Self, b: Self, c: Self) -> Self;
+    fn sqrt(self) -> Self;
+    fn floor(self) -> Self;
+    fn ceil(self) -> Self;
+    fn trunc(self) -> Self;
+    /// To the nearest integer, ties to even.
+    fn round(self) -> Self;
+    fn exp(self) -> Self;
+    fn exp2(self) -> Self;
+    fn expm1(self) -> Self;
+    fn log(self) -> Self;
+    fn log2(self) -> Self;
+    fn log10(self) -> Self;
+    fn log1p(self) -> Self;
+    fn sin(self) -> Self;
+    fn cos(self) -> Self;
+    fn tan(self) -> Self;
+    fn asin(self) -> Self;
+    fn acos(self) -> Self;
+    fn atan(self) -> Self;
+    fn sinh(self) -> Self;
+    fn cosh(self) -> Self;
+    fn tanh(self) -> Self;
+    fn asinh(self) -> Self;
+    fn acosh(self) -> Self;
+    fn atanh(self) -> Self;
+    /// `1 / (1 + exp(-x))`, without overflow.
+    fn sigmoid(self) -> Self;
+    fn erf(self) -> Self;
+    fn erfc(self) -> Self;
+    fn erfinv(self) -> Self;
+    fn lgamma(self) -> Self;
+    fn digamma(self) -> Self;
+    fn atan2(y: Self, x: Self) -> Self;
+    fn hypot(a: Self, b: Self) -> Self;
+    /// The magnitude of `a` with the sign of `b`.
+    fn copysign(a: Self, b: Self) -> Self;
+    fn nextafter(a: Self, b: Self) -> Self;
+    /// True where the sign bit is set (also for -0.0 and negative NaN).
+    fn signbit(self) -> Self::M;
+}
+
+/// The vocabulary as free functions: what a row's text calls. The names are the same in
+/// `kernels/prelude.cuh`, in [`crate::text`] and here.
+pub mod vocab {
+    use super::{Any, Float, Int, Mask, Num};
+
+    macro_rules! unary {
+        ($b:ident: $($f:ident)*) => { $(
+            #[inline(always)]
+            pub fn $f<V: $b>(x: V) -> V { V::$f(x) }
+        )* };
+    }
+    macro_rules! binary {
+        ($b:ident: $($f:ident)*) => { $(
+            #[inline(always)]
+            pub fn $f<V: $b>(a: V, b: V) -> V { V::$f(a, b) }
+        )* };
+    }
+    unary!(Num: abs);
+    binary!(Num: maximum minimum fmod trunc_div floor_div remainder pow);
+    binary!(Int: shl shr gcd);
+    unary!(Float: sqrt floor ceil trunc round exp exp2 expm1 log log2 log10 log1p sin cos tan
+        asin acos atan sinh cosh tanh asinh acosh atanh sigmoid erf erfc erfinv lgamma digamma);
+    binary!(Float: atan2 hypot copysign nextafter);
+
+    #[inline(always)]
+    pub fn fma<V: Float>(a: V, b: V, c: V) -> V {
+        V::fma(a, b, c)
+    }
+    #[inline(always)]
+    pub fn signbit<V: Float>(x: V) -> V::M {
+        V::signbit(x)
+    }
+    #[inline(always)]
+    pub fn select<V: Any>(m: V::M, a: V, b: V) -> V {
+        V::select(m, a, b)
+    }
+    #[inline(always)]
+    pub fn eq<V: Any>(a: V, b: V) -> V::M {
+        V::eq(a, b)
+    }
+    #[inline(always)]
+    pub fn ne<V: Any>(a: V, b: V) -> V::M {
+        !V::eq(a, b)
+    }
+    #[inline(always)]
+    pub fn lt<V: Any>(a: V, b: V) -> V::M {
+        V::lt(a, b)
+    }
+    #[inline(always)]
+    pub fn le<V: Any>(a: V, b: V) -> V::M {
+        V::le(a, b)
+    }
+    #[inline(always)]
+    pub fn gt<V: Any>(a: V, b: V) -> V::M {
+        V::lt(b, a)
+    }
+    #[inline(always)]
+    pub fn ge<V: Any>(a: V, b: V) -> V::M {
+        V::le(b, a)
+    }
+    /// Both masks.
+    #[inline(always)]
+    pub fn both<M: Mask>(a: M, b: M) -> M {
+        a & b
+    }
+    /// At least one of the masks.
+    #[inline(always)]
+    pub fn either<M: Mask>(a: M, b: M) -> M {
+        a | b
+    }
+    /// Exactly one of the masks.
+    #[inline(always)]
+    pub fn differ<M: Mask>(a: M, b: M) -> M {
+        a ^ b
+    }
+    #[inline(always)]
+    pub fn negate<M: Mask>(a: M) -> M {
+        !a
+    }
+}
