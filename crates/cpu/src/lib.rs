@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The CPU backend: threads, memory and the kernel families.
+//!
+//! Kernels here know pointers, sizes and strides; tensors, shapes' rules and gradients live above.
+
+pub mod alloc;
+pub mod pool;
