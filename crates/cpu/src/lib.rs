@@ -4,3 +4,5 @@
 
 pub mod alloc;
 pub mod pool;
+pub mod simd;
+pub mod vecmath;
