@@ -59,11 +59,7 @@ pub trait Num:
 
 /// Integer lane types (and `bool`, for which the operators are logical).
 pub trait Int:
-    Any
-    + BitAnd<Output = Self>
-    + BitOr<Output = Self>
-    + BitXor<Output = Self>
-    + Not<Output = Self>
+    Any + BitAnd<Output = Self> + BitOr<Output = Self> + BitXor<Output = Self> + Not<Output = Self>
 {
     /// `a << b`; a shift by the width or more (or by a negative amount) gives 0.
     fn shl(a: Self, b: Self) -> Self;

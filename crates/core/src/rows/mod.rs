@@ -1,0 +1,159 @@
+//! What a table row is made of, for every reader of the table: `cpu` instantiates the formula types,
+//! `cuda` prints the texts, `tensor` drives and differentiates, `py` binds, `tools/gen.py` documents.
+
+pub mod reductions;
+pub mod table;
+
+use crate::dtype::DType;
+use crate::expr::Any;
+
+pub use reductions::REDUCTIONS;
+pub use table::ROWS;
+
+/// The position of a row in [`ROWS`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct RowId(pub u16);
+
+/// The position of a reduction in [`REDUCTIONS`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ReduceId(pub u16);
+
+/// Which dtypes a row computes in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// Every dtype, bool included.
+    Any,
+    /// Integers and floats; bool is an error or computes as the driver says.
+    Num,
+    /// Integers and bool.
+    Int,
+    /// Floats; integer and bool inputs are promoted to the default float.
+    Float,
+}
+
+impl Class {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Any => "any",
+            Class::Num => "num",
+            Class::Int => "int",
+            Class::Float => "float",
+        }
+    }
+    /// Can a row of this class compute in `d` (a compute dtype: no half types)?
+    pub fn takes(self, d: DType) -> bool {
+        match self {
+            Class::Any => !d.is_complex(),
+            Class::Num => !d.is_complex() && !d.is_bool(),
+            Class::Int => d.is_int() || d.is_bool(),
+            Class::Float => d.is_float(),
+        }
+    }
+}
+
+/// A formula as text: `text`'s form (read by [`crate::text`]) and CUDA's.
+pub struct Text {
+    pub lets: &'static [(&'static str, &'static str)],
+    pub body: &'static str,
+    pub cuda_lets: &'static [(&'static str, &'static str)],
+    pub cuda: &'static str,
+}
+
+/// What a gradient formula reads besides the incoming gradient: this is what is saved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    Input(u8),
+    Output,
+}
+
+/// The gradient with respect to one input.
+pub struct Grad {
+    pub input: u8,
+    pub uses: &'static [Use],
+    pub text: Text,
+}
+
+/// One elementwise op.
+pub struct Row {
+    pub id: RowId,
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub class: Class,
+    /// The result is a bool tensor.
+    pub bool_out: bool,
+    pub inputs: &'static [&'static str],
+    /// Scalar arguments with their defaults; computed in the row's dtype.
+    pub params: &'static [(&'static str, Option<f64>)],
+    pub forward: Text,
+    pub grads: &'static [Grad],
+    /// "" for `pyrite.<name>`, "nn" for `pyrite.nn.functional.<name>`, "_" for internal rows.
+    pub namespace: &'static str,
+    pub aliases: &'static [&'static str],
+    /// Where tests and benches draw inputs from.
+    pub sample: (f64, f64),
+    /// Deviations from the general driver: see `tensor/ops/elementwise.rs`.
+    pub flags: &'static [&'static str],
+}
+
+impl Row {
+    pub fn grad(&self, input: usize) -> Option<&'static Grad> {
+        self.grads.iter().find(|g| g.input as usize == input)
+    }
+    pub fn has(&self, flag: &str) -> bool {
+        self.flags.contains(&flag)
+    }
+}
+
+/// One reduction: `finish(combine over map(x), n)`.
+pub struct Reduction {
+    pub id: ReduceId,
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub class: Class,
+    pub params: &'static [&'static str],
+    pub start: Text,
+    pub map: Text,
+    pub combine: Text,
+    pub finish: Text,
+}
+
+impl RowId {
+    #[inline]
+    pub fn row(self) -> &'static Row {
+        &ROWS[self.0 as usize]
+    }
+}
+
+impl ReduceId {
+    #[inline]
+    pub fn row(self) -> &'static Reduction {
+        &REDUCTIONS[self.0 as usize]
+    }
+}
+
+/// Finds a row by name.
+pub fn find(name: &str) -> Option<&'static Row> {
+    ROWS.iter().find(|r| r.name == name)
+}
+
+/// A formula over lanes. Slots beyond `INPUTS` and `PARAMS` hold anything.
+pub trait Eval<V: Any> {
+    const INPUTS: usize;
+    const PARAMS: usize;
+    fn eval(x: &[V; 4], p: &[V; 4]) -> V;
+}
+
+/// A formula whose result is a truth value per lane.
+pub trait EvalMask<V: Any> {
+    const INPUTS: usize;
+    const PARAMS: usize;
+    fn eval(x: &[V; 4], p: &[V; 4]) -> V::M;
+}
+
+/// A reduction over lanes.
+pub trait Reduce<V: Any> {
+    fn start(p: &[V; 4]) -> V;
+    fn map(x: V, p: &[V; 4]) -> V;
+    fn combine(a: V, b: V, p: &[V; 4]) -> V;
+    fn finish(a: V, n: V, p: &[V; 4]) -> V;
+}

@@ -1,0 +1,297 @@
+//! The op table: every elementwise op, its gradient and its documentation, once.
+//!
+//! `grad x:` formulas may mention the incoming gradient `g`, the result `y`, the inputs and the
+//! parameters; what they mention is what is saved. `at "nn"` puts the op under `nn.functional`,
+//! `at "_"` keeps it internal. `sample` is the range tests draw from. CONTRIBUTING.md, "How to add
+//! an op", is the introduction.
+
+pyrite_table::rows! {
+    // ---- arithmetic ---------------------------------------------------------------------------
+
+    /// Elementwise sum `input + alpha * other`, broadcasting.
+    add(a: num, b: num; alpha = 1.0) = a + alpha * b; grad a: g; grad b: alpha * g; flag alpha; flag booland;
+    /// Elementwise difference `input - alpha * other`, broadcasting.
+    sub(a: num, b: num; alpha = 1.0) = a - alpha * b; grad a: g; grad b: -(alpha * g); flag alpha; flag nobool; alias "subtract";
+    /// Elementwise product, broadcasting.
+    mul(a: num, b: num) = a * b; grad a: g * b; grad b: g * a; flag booland; alias "multiply";
+    /// Elementwise true quotient; integers give the default float.
+    div(a: float, b: float) = a / b; grad a: g / b; grad b: -(g * y / b); sample 0.5, 3.0; alias "divide"; alias "true_divide";
+    /// Quotient rounded down.
+    floor_divide(a: num, b: num) = floor_div(a, b); sample 1.0, 9.0; flag intzero;
+    /// Quotient rounded towards zero (`div(rounding_mode="trunc")`).
+    trunc_divide(a: num, b: num) = trunc_div(a, b); at "_"; sample 1.0, 9.0; flag intzero;
+    /// Python's remainder: the result has the sign of the divisor.
+    remainder(a: num, b: num) = remainder(a, b); grad a: g; grad b: -(g * floor(a / b)); sample 1.0, 9.0; flag intzero;
+    /// C's remainder: the result has the sign of the dividend.
+    fmod(a: num, b: num) = fmod(a, b); grad a: g; grad b: -(g * trunc(a / b)); sample 1.0, 9.0; flag intzero;
+    /// `input` to the power `exponent`.
+    pow(a: num, b: num) = pow(a, b);
+        grad a: select(eq(b, 0.0), 0.0 * g, g * b * pow(a, b - 1.0));
+        grad b: select(both(eq(a, 0.0), ge(b, 0.0)), 0.0 * g, g * y * log(a));
+        sample 0.3, 2.5;
+    /// `-x`.
+    neg(x: num) = -x; grad x: -g; alias "negative"; flag nobool;
+    /// The absolute value.
+    abs(x: num) = abs(x); grad x: g * select(gt(x, 0.0), 1.0, select(lt(x, 0.0), -1.0, 0.0)); alias "absolute";
+    /// -1, 0 or 1 by the sign of x.
+    sign(x: num) = select(gt(x, 0.0), 1.0, select(lt(x, 0.0), 0.0 - 1.0, select(eq(x, x), 0.0, x))); grad x: 0.0 * g; alias "sgn";
+    /// `x * x`.
+    square(x: num) = x * x; grad x: 2.0 * g * x;
+    /// `1 / x`.
+    reciprocal(x: float) = 1.0 / x; grad x: -(g * y * y); sample 0.4, 3.0;
+    /// The square root.
+    sqrt(x: float) = sqrt(x); grad x: g / (2.0 * y); sample 0.1, 4.0;
+    /// `1 / sqrt(x)`.
+    rsqrt(x: float) = 1.0 / sqrt(x); grad x: -0.5 * g * y * y * y; sample 0.2, 4.0;
+    /// `start + weight * (end - start)`.
+    lerp(a: float, b: float, w: float) = select(lt(abs(w), 0.5), a + w * (b - a), b - (b - a) * (1.0 - w));
+        grad a: g * (1.0 - w); grad b: g * w; grad w: g * (b - a);
+    /// `input + value * tensor1 * tensor2`.
+    addcmul(a: num, b: num, c: num; value = 1.0) = a + value * b * c; grad a: g; grad b: g * value * c; grad c: g * value * b; flag kwparams;
+    /// `input + value * tensor1 / tensor2`.
+    addcdiv(a: float, b: float, c: float; value = 1.0) = a + value * (b / c);
+        grad a: g; grad b: g * value / c; grad c: -(g * value * b / (c * c)); sample 0.5, 2.0; flag kwparams;
+
+    // ---- exponentials and logarithms ----------------------------------------------------------
+
+    /// `e` to the power x.
+    exp(x: float) = exp(x); grad x: g * y;
+    /// 2 to the power x.
+    exp2(x: float) = exp2(x); grad x: g * y * 0.6931471805599453;
+    /// `exp(x) - 1`, accurate near 0.
+    expm1(x: float) = expm1(x); grad x: g * (y + 1.0);
+    /// The natural logarithm.
+    log(x: float) = log(x); grad x: g / x; sample 0.1, 5.0;
+    /// The logarithm to base 2.
+    log2(x: float) = log2(x); grad x: g / (x * 0.6931471805599453); sample 0.1, 5.0;
+    /// The logarithm to base 10.
+    log10(x: float) = log10(x); grad x: g / (x * 2.302585092994046); sample 0.1, 5.0;
+    /// `log(1 + x)`, accurate near 0.
+    log1p(x: float) = log1p(x); grad x: g / (x + 1.0); sample -0.7, 5.0;
+    /// `log(exp(a) + exp(b))` without overflow.
+    logaddexp(a: float, b: float) = select(eq(a, b), a + 0.6931471805599453, maximum(a, b) + log1p(exp(-abs(a - b))));
+        grad a: g * exp(a - y); grad b: g * exp(b - y);
+    /// `log2(2^a + 2^b)` without overflow.
+    logaddexp2(a: float, b: float) = select(eq(a, b), a + 1.0, maximum(a, b) + 1.4426950408889634 * log1p(exp2(-abs(a - b))));
+        grad a: g * exp2(a - y); grad b: g * exp2(b - y);
+    /// `x * log(y)`, 0 where x is 0.
+    xlogy(a: float, b: float) = select(both(eq(a, 0.0), eq(b, b)), 0.0, a * log(b));
+        grad a: select(both(eq(a, 0.0), le(b, 0.0)), 0.0 * g, g * log(b)); grad b: g * a / b; sample 0.2, 3.0;
+    /// `log(x / (1 - x))`.
+    logit(x: float) = log(x / (1.0 - x)); grad x: g / (x * (1.0 - x)); sample 0.1, 0.9;
+
+    // ---- trigonometric and hyperbolic ---------------------------------------------------------
+
+    /// The sine.
+    sin(x: float) = sin(x); grad x: g * cos(x);
+    /// The cosine.
+    cos(x: float) = cos(x); grad x: -(g * sin(x));
+    /// The tangent.
+    tan(x: float) = tan(x); grad x: g * (1.0 + y * y); sample -1.2, 1.2;
+    /// The inverse sine.
+    asin(x: float) = asin(x); grad x: g / sqrt(1.0 - x * x); sample -0.8, 0.8; alias "arcsin";
+    /// The inverse cosine.
+    acos(x: float) = acos(x); grad x: -(g / sqrt(1.0 - x * x)); sample -0.8, 0.8; alias "arccos";
+    /// The inverse tangent.
+    atan(x: float) = atan(x); grad x: g / (x * x + 1.0); alias "arctan";
+    /// The angle of the point (other, input).
+    atan2(a: float, b: float) = atan2(a, b); grad a: g * b / (a * a + b * b); grad b: -(g * a / (a * a + b * b)); sample 0.3, 2.0; alias "arctan2";
+    /// The hyperbolic sine.
+    sinh(x: float) = sinh(x); grad x: g * cosh(x);
+    /// The hyperbolic cosine.
+    cosh(x: float) = cosh(x); grad x: g * sinh(x);
+    /// The hyperbolic tangent.
+    tanh(x: float) = tanh(x); grad x: g * (1.0 - y * y);
+    /// The inverse hyperbolic sine.
+    asinh(x: float) = asinh(x); grad x: g / sqrt(x * x + 1.0); alias "arcsinh";
+    /// The inverse hyperbolic cosine.
+    acosh(x: float) = acosh(x); grad x: g / sqrt(x * x - 1.0); sample 1.2, 4.0; alias "arccosh";
+    /// The inverse hyperbolic tangent.
+    atanh(x: float) = atanh(x); grad x: g / (1.0 - x * x); sample -0.8, 0.8; alias "arctanh";
+    /// `sqrt(a^2 + b^2)` without overflow.
+    hypot(a: float, b: float) = hypot(a, b); grad a: g * (a / y); grad b: g * (b / y); sample 0.3, 2.0;
+    /// `sin(pi x) / (pi x)`, 1 at 0.
+    sinc(x: float) = select(eq(x, 0.0), 1.0, sin(pi * x) / (pi * x));
+        grad x: select(eq(x, 0.0), 0.0 * g, g * (cos(pi * x) * (pi * x) - sin(pi * x)) / (pi * x * x));
+    /// Degrees to radians.
+    deg2rad(x: float) = x * 0.017453292519943295; grad x: g * 0.017453292519943295;
+    /// Radians to degrees.
+    rad2deg(x: float) = x * 57.29577951308232; grad x: g * 57.29577951308232;
+
+    // ---- rounding and parts -------------------------------------------------------------------
+
+    /// The greatest integer not above x.
+    floor(x: float) = floor(x); grad x: 0.0 * g; flag intself;
+    /// The smallest integer not below x.
+    ceil(x: float) = ceil(x); grad x: 0.0 * g; flag intself;
+    /// The integer part.
+    trunc(x: float) = trunc(x); grad x: 0.0 * g; flag intself; alias "fix";
+    /// The fractional part, with the sign of x.
+    frac(x: float) = x - trunc(x); grad x: g;
+    /// The magnitude of the first with the sign of the second.
+    copysign(a: float, b: float) = copysign(a, b);
+        grad a: select(eq(a, 0.0), 0.0 * g, select(differ(signbit(a), signbit(b)), -g, g)); grad b: 0.0 * g;
+    /// The next representable value after the first, towards the second.
+    nextafter(a: float, b: float) = nextafter(a, b);
+
+    // ---- error function, gamma ----------------------------------------------------------------
+
+    /// The error function.
+    erf(x: float) = erf(x); grad x: 1.1283791670955126 * g * exp(-(x * x));
+    /// `1 - erf(x)`, accurate for large x.
+    erfc(x: float) = erfc(x); grad x: -1.1283791670955126 * g * exp(-(x * x));
+    /// The inverse of `erf`.
+    erfinv(x: float) = erfinv(x); grad x: 0.886226925452758 * g * exp(y * y); sample -0.8, 0.8;
+    /// The logarithm of the absolute value of the gamma function.
+    lgamma(x: float) = lgamma(x); grad x: g * digamma(x); sample 0.5, 4.0;
+    /// The derivative of `lgamma`.
+    digamma(x: float) = digamma(x); sample 0.5, 4.0; flag polygamma;
+
+    // ---- extrema ------------------------------------------------------------------------------
+
+    /// The greater one; NaN if either is NaN.
+    maximum(a: num, b: num) = maximum(a, b);
+        grad a: select(eq(a, b), 0.5 * g, select(gt(a, b), g, 0.0)); grad b: select(eq(a, b), 0.5 * g, select(gt(b, a), g, 0.0)); flag boolint;
+    /// The smaller one; NaN if either is NaN.
+    minimum(a: num, b: num) = minimum(a, b);
+        grad a: select(eq(a, b), 0.5 * g, select(lt(a, b), g, 0.0)); grad b: select(eq(a, b), 0.5 * g, select(lt(b, a), g, 0.0)); flag boolint;
+    /// The greater one; a number wins over NaN.
+    fmax(a: num, b: num) = select(ne(b, b), a, select(either(ne(a, a), lt(a, b)), b, a));
+        grad a: select(either(ge(a, b), ne(b, b)), g, 0.0); grad b: select(either(ge(a, b), ne(b, b)), 0.0, g); flag boolint;
+    /// The smaller one; a number wins over NaN.
+    fmin(a: num, b: num) = select(ne(b, b), a, select(either(ne(a, a), lt(b, a)), b, a));
+        grad a: select(either(le(a, b), ne(b, b)), g, 0.0); grad b: select(either(le(a, b), ne(b, b)), 0.0, g); flag boolint;
+    /// Values below `min` become `min`, above `max` become `max` (scalars).
+    clamp_scalars(x: num; lo, hi) = minimum(maximum(x, lo), hi);
+        grad x: select(both(ge(x, lo), le(x, hi)), g, 0.0); at "_";
+    /// `max(x, min)` with a tensor or number.
+    clamp_min(x: num, lo: num) = maximum(x, lo); grad x: select(ge(x, lo), g, 0.0); grad lo: select(lt(x, lo), g, 0.0);
+    /// `min(x, max)` with a tensor or number.
+    clamp_max(x: num, hi: num) = minimum(x, hi); grad x: select(le(x, hi), g, 0.0); grad hi: select(gt(x, hi), g, 0.0);
+    /// Between two tensors.
+    clamp_tensors(x: num, lo: num, hi: num) = minimum(maximum(x, lo), hi);
+        grad x: select(both(ge(x, lo), le(x, hi)), g, 0.0);
+        grad lo: select(both(lt(x, lo), lt(lo, hi)), g, 0.0);
+        grad hi: select(either(gt(x, hi), gt(lo, hi)), g, 0.0); at "_";
+
+    // ---- comparisons --------------------------------------------------------------------------
+
+    /// True where equal.
+    eq(a: any, b: any) -> bool = eq(a, b);
+    /// True where not equal.
+    ne(a: any, b: any) -> bool = ne(a, b); alias "not_equal";
+    /// True where a < b.
+    lt(a: any, b: any) -> bool = lt(a, b); alias "less";
+    /// True where a <= b.
+    le(a: any, b: any) -> bool = le(a, b); alias "less_equal";
+    /// True where a > b.
+    gt(a: any, b: any) -> bool = gt(a, b); alias "greater";
+    /// True where a >= b.
+    ge(a: any, b: any) -> bool = ge(a, b); alias "greater_equal";
+    /// True where x is NaN.
+    isnan(x: any) -> bool = ne(x, x);
+    /// True where x is infinite.
+    isinf(x: float) -> bool = eq(abs(x), inf); flag keepint;
+    /// True where x is neither infinite nor NaN.
+    isfinite(x: float) -> bool = lt(abs(x), inf); flag keepint;
+    /// True where x is positive infinity.
+    isposinf(x: float) -> bool = eq(x, inf); flag keepint;
+    /// True where x is negative infinity.
+    isneginf(x: float) -> bool = eq(x, -inf); flag keepint;
+    /// True where the sign bit is set.
+    signbit(x: float) -> bool = signbit(x); flag keepint;
+
+    // ---- logical and bitwise ------------------------------------------------------------------
+
+    /// True where both are non-zero.
+    logical_and(a: any, b: any) -> bool = both(ne(a, 0.0), ne(b, 0.0));
+    /// True where either is non-zero.
+    logical_or(a: any, b: any) -> bool = either(ne(a, 0.0), ne(b, 0.0));
+    /// True where exactly one is non-zero.
+    logical_xor(a: any, b: any) -> bool = differ(ne(a, 0.0), ne(b, 0.0));
+    /// True where x is zero.
+    logical_not(x: any) -> bool = eq(x, 0.0);
+    /// Bitwise and; logical for bool.
+    bitwise_and(a: int, b: int) = a & b; sample 0.0, 100.0;
+    /// Bitwise or; logical for bool.
+    bitwise_or(a: int, b: int) = a | b; sample 0.0, 100.0;
+    /// Bitwise exclusive or; logical for bool.
+    bitwise_xor(a: int, b: int) = a ^ b; sample 0.0, 100.0;
+    /// Bitwise not; logical for bool.
+    bitwise_not(x: int) = !x; sample 0.0, 100.0;
+    /// `a << b`.
+    bitwise_left_shift(a: int, b: int) = shl(a, b); sample 0.0, 7.0; flag nobool;
+    /// `a >> b`, arithmetic.
+    bitwise_right_shift(a: int, b: int) = shr(a, b); sample 0.0, 7.0; flag nobool;
+    /// The greatest common divisor.
+    gcd(a: int, b: int) = gcd(a, b); sample 0.0, 100.0; flag nobool;
+
+    // ---- selection ----------------------------------------------------------------------------
+
+    /// `a` where the condition is true, else `b`. (The condition is the first operand.)
+    where(c: any, a: any, b: any) = select(ne(c, 0.0), a, b);
+        grad a: select(ne(c, 0.0), g, 0.0); grad b: select(ne(c, 0.0), 0.0, g); at "_"; flag condition;
+    /// `value` where the mask is true.
+    masked_fill_scalar(x: any, m: any; value) = select(ne(m, 0.0), value, x); grad x: select(ne(m, 0.0), 0.0, g); at "_"; flag condition;
+    /// 0 where x < 0, `values` where x == 0, 1 above.
+    heaviside(a: num, b: num) = select(eq(a, 0.0), b, select(lt(a, 0.0), 0.0, select(eq(a, a), 1.0, a)));
+
+    // ---- activations --------------------------------------------------------------------------
+
+    /// `1 / (1 + exp(-x))`.
+    sigmoid(x: float) = sigmoid(x); grad x: g * y * (1.0 - y);
+    /// `max(x, 0)`.
+    relu(x: num) = maximum(x, 0.0); grad x: select(gt(y, 0.0), g, 0.0);
+    /// `min(max(x, 0), 6)`.
+    relu6(x: num) = minimum(maximum(x, 0.0), 6.0); grad x: select(both(gt(x, 0.0), lt(x, 6.0)), g, 0.0); at "nn"; sample -3.0, 8.0;
+    /// x where positive, else `negative_slope * x`.
+    leaky_relu(x: float; negative_slope = 0.01) = select(gt(x, 0.0), x, negative_slope * x); grad x: select(gt(x, 0.0), g, negative_slope * g); at "nn";
+    /// x where positive, else `alpha * (exp(x) - 1)` (Clevert et al., 2015).
+    elu(x: float; alpha = 1.0) = select(gt(x, 0.0), x, alpha * expm1(x)); grad x: select(gt(x, 0.0), g, g * alpha * exp(x)); at "nn";
+    /// `scale * elu(x, alpha)` with the constants of Klambauer et al., 2017.
+    selu(x: float) = 1.0507009873554805 * select(gt(x, 0.0), x, 1.6732632423543772 * expm1(x));
+        grad x: 1.0507009873554805 * select(gt(x, 0.0), g, g * 1.6732632423543772 * exp(x));
+    /// `max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))` (Barron, 2017).
+    celu(x: float; alpha = 1.0) = select(gt(x, 0.0), x, alpha * expm1(x / alpha)); grad x: select(gt(x, 0.0), g, g * exp(x / alpha));
+    /// `x * Phi(x)` (Hendrycks and Gimpel, 2016).
+    gelu_erf(x: float) = 0.5 * x * (1.0 + erf(x * 0.7071067811865476));
+        grad x: g * (0.5 * (1.0 + erf(x * 0.7071067811865476)) + x * 0.3989422804014327 * exp(-0.5 * x * x)); at "_";
+    /// The tanh approximation of `gelu`.
+    gelu_tanh(x: float) = 0.5 * x * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+        grad x: g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * 0.7978845608028654 * (1.0 + 0.134145 * x * x))
+            where t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)); at "_";
+    /// `x * sigmoid(x)` (Elfwing et al., 2017).
+    silu(x: float) = x * sigmoid(x); grad x: g * s * (1.0 + x * (1.0 - s)) where s = sigmoid(x); at "nn";
+    /// `x * tanh(softplus(x))` (Misra, 2019).
+    mish(x: float) = x * tanh(select(gt(x, 20.0), x, log1p(exp(x))));
+        grad x: g * (t + x * (1.0 - t * t) * sigmoid(x)) where t = tanh(select(gt(x, 20.0), x, log1p(exp(x)))); at "nn";
+    /// `log(1 + exp(beta * x)) / beta`, linear above `threshold`.
+    softplus(x: float; beta = 1.0, threshold = 20.0) = select(gt(x * beta, threshold), x, log1p(exp(x * beta)) / beta);
+        grad x: select(gt(x * beta, threshold), g, g * sigmoid(x * beta)); at "nn";
+    /// `log(sigmoid(x))`.
+    logsigmoid(x: float) = minimum(x, 0.0) - log1p(exp(-abs(x))); grad x: g * sigmoid(-x); at "nn";
+    /// `x / (1 + |x|)`.
+    softsign(x: float) = x / (1.0 + abs(x)); grad x: g / ((1.0 + abs(x)) * (1.0 + abs(x))); at "nn";
+    /// `x - tanh(x)`.
+    tanhshrink(x: float) = x - tanh(x); grad x: g * t * t where t = tanh(x); at "nn";
+    /// x clipped to `min_val`..`max_val`.
+    hardtanh(x: num; min_val = -1.0, max_val = 1.0) = minimum(maximum(x, min_val), max_val);
+        grad x: select(both(gt(x, min_val), lt(x, max_val)), g, 0.0); at "nn";
+    /// `relu6(x + 3) / 6`.
+    hardsigmoid(x: float) = minimum(maximum(x + 3.0, 0.0), 6.0) / 6.0; grad x: select(both(gt(x, -3.0), lt(x, 3.0)), g / 6.0, 0.0); at "nn"; sample -5.0, 5.0;
+    /// `x * relu6(x + 3) / 6`.
+    hardswish(x: float) = x * minimum(maximum(x + 3.0, 0.0), 6.0) / 6.0;
+        grad x: select(le(x, -3.0), 0.0, select(lt(x, 3.0), g * (x / 3.0 + 0.5), g)); at "nn"; sample -5.0, 5.0;
+    /// 0 where |x| <= lambd, else x.
+    hardshrink(x: float; lambd = 0.5) = select(both(ge(x, -lambd), le(x, lambd)), 0.0, x); grad x: select(both(ge(x, -lambd), le(x, lambd)), 0.0, g);
+    /// x moved towards 0 by `lambd`, 0 in between.
+    softshrink(x: float; lambd = 0.5) = select(gt(x, lambd), x - lambd, select(lt(x, -lambd), x + lambd, 0.0 * x));
+        grad x: select(either(gt(x, lambd), lt(x, -lambd)), g, 0.0); at "nn";
+    /// x where x > threshold, else `value`.
+    threshold(x: num; threshold, value) = select(gt(x, threshold), x, select(eq(x, x), value, x)); grad x: select(gt(x, threshold), g, 0.0);
+    /// NaN and infinities replaced.
+    nan_to_num_scalars(x: num; nan_value, posinf, neginf) = select(ne(x, x), nan_value, select(eq(x, inf), posinf, select(eq(x, -inf), neginf, x)));
+        grad x: select(lt(abs(x), inf), g, 0.0); at "_";
+    /// x where positive, else `weight * x`.
+    prelu_kernel(x: float, w: float) = select(gt(x, 0.0), x, w * x); grad x: select(gt(x, 0.0), g, w * g); grad w: select(gt(x, 0.0), 0.0, g * x); at "_";
+}
