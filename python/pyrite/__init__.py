@@ -1,0 +1,94 @@
+"""Pyrite: a define-by-run tensor library that speaks PyTorch's API.
+
+    import pyrite as torch
+
+The core (`pyrite._C`) is Rust; this package is plain Python over it. Sub-packages are loaded on first
+use (`pyrite.nn`, `pyrite.optim`, ...), and NumPy only when a function needs it, so that
+``import pyrite`` takes a few milliseconds.
+"""
+
+import builtins as _builtins
+import math as _math
+
+from . import _C
+from ._C import *  # noqa: F403
+from ._C import Generator, Size, Tensor, device, dtype  # noqa: F401
+from .autograd.grad_mode import (
+    enable_grad,
+    inference_mode,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from .version import __version__
+
+pi = _math.pi
+e = _math.e
+inf = _math.inf
+nan = _math.nan
+newaxis = None
+
+# Aliases of dtypes, as PyTorch names them.
+for _alias, _name in {
+    "half": "float16",
+    "float": "float32",
+    "double": "float64",
+    "short": "int16",
+    "int": "int32",
+    "long": "int64",
+    "cfloat": "complex64",
+    "cdouble": "complex128",
+}.items():
+    if hasattr(_C, _name):
+        globals()[_alias] = getattr(_C, _name)
+del _alias, _name
+
+
+def is_tensor(obj):
+    """True if ``obj`` is a tensor (or of a subclass).
+
+    >>> import pyrite as torch
+    >>> torch.is_tensor(torch.ones(1)), torch.is_tensor([1])
+    (True, False)
+    """
+    return isinstance(obj, Tensor)
+
+
+def save(obj, f, pickle_module=None, pickle_protocol=2, _use_new_zipfile_serialization=True):
+    """Writes ``obj`` to a file; see :func:`pyrite.serialization.save`."""
+    from .serialization import save as _save
+
+    return _save(obj, f, pickle_module, pickle_protocol, _use_new_zipfile_serialization)
+
+
+def load(f, map_location=None, pickle_module=None, *, weights_only=True, mmap=None):
+    """Reads what :func:`save` wrote; see :func:`pyrite.serialization.load`."""
+    from .serialization import load as _load
+
+    return _load(f, map_location, pickle_module, weights_only=weights_only, mmap=mmap)
+
+
+# Loaded when first named. `functional` and friends live inside these.
+_LAZY_MODULES = frozenset(
+    (
+        "amp", "autograd", "backends", "cuda", "datasets", "distributions", "fft", "func", "linalg", "nn", "optim",
+        "random", "serialization", "signal", "special", "testing", "utils",
+    )
+)  # fmt: skip
+
+
+def __getattr__(name):
+    if name in _LAZY_MODULES:
+        import importlib
+
+        try:
+            return importlib.import_module("." + name, __name__)
+        except ModuleNotFoundError as error:
+            # Only "this sub-package does not exist" becomes AttributeError; a broken import inside it stays visible.
+            if error.name != f"{__name__}.{name}":
+                raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(_builtins.set(globals()) | _LAZY_MODULES)

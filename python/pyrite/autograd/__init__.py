@@ -1,0 +1,137 @@
+"""Gradients: `backward`, `grad`, the recording switches, and numerical checks."""
+
+from .. import _C
+from .grad_mode import (
+    enable_grad,
+    inference_mode,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from .variable import Variable
+
+__all__ = [
+    "Variable",
+    "backward",
+    "enable_grad",
+    "functional",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "inference_mode",
+    "is_grad_enabled",
+    "no_grad",
+    "set_grad_enabled",
+]
+
+is_grad_enabled = _C.is_grad_enabled
+
+
+def _as_tuple(value):
+    return (value,) if isinstance(value, _C.Tensor) else tuple(value)
+
+
+def _grad_tuple(outputs, grads, op):
+    """One gradient per output; None means ones, allowed for one-element outputs only."""
+    if grads is None:
+        grads = (None,) * len(outputs)
+    else:
+        grads = (grads,) if isinstance(grads, _C.Tensor) else tuple(grads)
+    if len(grads) != len(outputs):
+        raise RuntimeError(f"{op}: got {len(outputs)} tensors and {len(grads)} gradients")
+    filled = []
+    for out, grad in zip(outputs, grads):
+        if grad is None:
+            if out.requires_grad and out.numel() != 1:
+                raise RuntimeError("grad can be implicitly created only for scalar outputs")
+            filled.append(None)
+        else:
+            if tuple(grad.shape) != tuple(out.shape):
+                raise RuntimeError(
+                    f"Mismatch in shape: {op}: a gradient of shape {tuple(grad.shape)} for an output of shape "
+                    f"{tuple(out.shape)}"
+                )
+            filled.append(grad)
+    return tuple(filled)
+
+
+def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, inputs=None):
+    """Sums gradients of ``tensors`` into the ``.grad`` of the leaves they depend on.
+
+    ``grad_tensors`` are the vectors of the vector-Jacobian product, one per tensor (None for scalars).
+    With ``inputs``, only these receive gradients. Raises RuntimeError where a non-scalar has no gradient
+    given, where the graph was already freed, or where ``inputs`` is empty.
+
+    >>> import pyrite as torch
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> torch.autograd.backward((x * 3).sum())
+    >>> x.grad.tolist()
+    [3.0, 3.0]
+    """
+    tensors = _as_tuple(tensors)
+    if inputs is not None:
+        inputs = _as_tuple(inputs)
+        if not inputs:
+            raise RuntimeError("backward: `inputs` argument to `backward()` cannot be empty.")
+    grads = _grad_tuple(tensors, grad_tensors, "backward")
+    retain = create_graph if retain_graph is None else retain_graph
+    _C._backward(tensors, grads, retain, create_graph, inputs, True)
+
+
+def grad(
+    outputs,
+    inputs,
+    grad_outputs=None,
+    retain_graph=None,
+    create_graph=False,
+    only_inputs=True,
+    allow_unused=None,
+    is_grads_batched=False,
+    materialize_grads=False,
+):
+    """Returns the gradients of ``outputs`` with respect to ``inputs``, without touching any ``.grad``.
+
+    Raises RuntimeError where an input took no part (unless ``allow_unused``; ``materialize_grads`` then
+    gives zeros instead of None).
+
+    >>> import pyrite as torch
+    >>> x = torch.tensor([2.0], requires_grad=True)
+    >>> torch.autograd.grad((x ** 3).sum(), x)[0].tolist()
+    [12.0]
+    """
+    if not only_inputs:
+        raise NotImplementedError("grad: only_inputs=False is not supported: call backward() to fill .grad")
+    if materialize_grads and allow_unused is False:
+        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: False.")
+    outputs, inputs = _as_tuple(outputs), _as_tuple(inputs)
+    if allow_unused is None:
+        allow_unused = materialize_grads
+    retain = create_graph if retain_graph is None else retain_graph
+    if is_grads_batched:
+        batches = _as_tuple(grad_outputs)
+        rows = [
+            grad(outputs, inputs, tuple(b[i] for b in batches), True, create_graph, True, allow_unused, False,
+                 materialize_grads)
+            for i in range(batches[0].shape[0])
+        ]  # fmt: skip
+        return tuple(None if col[0] is None else _C.stack(col) for col in zip(*rows))
+    grads = _grad_tuple(outputs, grad_outputs, "grad")
+    result = _C._grad(outputs, grads, inputs, retain, create_graph, allow_unused)
+    if materialize_grads:
+        return tuple(_C.zeros_like(x) if g is None else g for g, x in zip(result, inputs))
+    return tuple(result)
+
+
+def __getattr__(name):
+    # Rarely needed in training, so loaded on first use: `import pyrite` stays fast.
+    if name in ("gradcheck", "gradgradcheck"):
+        from . import _gradcheck
+
+        globals()["gradcheck"] = _gradcheck.gradcheck
+        globals()["gradgradcheck"] = _gradcheck.gradgradcheck
+        return globals()[name]
+    if name == "functional":
+        import importlib
+
+        return importlib.import_module(".functional", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
