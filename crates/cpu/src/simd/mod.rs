@@ -9,13 +9,20 @@
 //!     type Out = ();
 //!     #[inline(always)]                       // required, see below
 //!     fn run<A: Arch>(self) {
-//!         let n = A::F32::N;
 //!         let a = A::F32::splat(self.a);
+//!         let (n, len) = (A::F32::N, self.x.len().min(self.y.len()));
+//!         let (x, y) = (self.x.as_ptr(), self.y.as_mut_ptr());
 //!         let mut i = 0;
-//!         while i < self.x.len() {
-//!             let k = n.min(self.x.len() - i); // load_partial with k == N is a full load
-//!             ...
+//!         while i + n <= len {
+//!             // SAFETY: n elements are left from i on.
+//!             unsafe {
+//!                 let v = A::F32::fma(a, A::F32::load(x.add(i)), A::F32::load(y.add(i)));
+//!                 v.store(y.add(i));
+//!             }
 //!             i += n;
+//!         }
+//!         if i < len {
+//!             // the same with load_partial(.., len - i, 0.0) and store_partial(.., len - i)
 //!         }
 //!     }
 //! }
@@ -24,8 +31,11 @@
 //!
 //! Rules, because intrinsics are only inlined into functions that enable their feature:
 //! * every generic function between `run` and the lane methods is `#[inline(always)]`;
-//! * don't pass capturing closures that compute on lanes (closures can't be marked, and one that is
-//!   called twice may stay out of line: then every intrinsic is a call). Use small traits or fn items;
+//! * don't pass closures or functions as values (`impl Fn(V) -> V`) that compute on lanes: they can't
+//!   be marked, and one that stays out of line makes every intrinsic a call (measured: 50 times
+//!   slower). Use small traits with an `#[inline(always)]` method, or macros;
+//! * the main loop uses `load` and `store`; `load_partial` and `store_partial` are for the tail (they
+//!   are slow on AVX2);
 //! * integer lanes are [`S<T>`](S) with one lane: simple loops over them are vectorised by the
 //!   compiler inside `dispatch`, with the features of the chosen set.
 

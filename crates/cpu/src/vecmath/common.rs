@@ -3,6 +3,26 @@
 use crate::simd::Base;
 use pyrite_core::expr::Mask;
 
+/// The polynomial with coefficients `c`, lowest first, by Horner's rule: independent vectors of the
+/// caller's loop fill the latency, so a scheme with more multiplications would only cost.
+#[inline(always)]
+pub fn poly<V: Base, const K: usize>(x: V, c: &[f64; K]) -> V {
+    let mut s = V::lit(c[K - 1]);
+    for i in (0..K - 1).rev() {
+        s = V::fma_(s, x, V::lit(c[i]));
+    }
+    s
+}
+
+/// What every logarithm answers outside of its domain, given its `r` for the rest: `x` is the
+/// argument.
+#[inline(always)]
+pub fn log_edges<V: Base>(x: V, r: V) -> V {
+    let r = V::select(V::lt(x, V::lit(f64::INFINITY)), r, x);
+    let r = V::select(V::lt(x, V::lit(0.0)), V::lit(f64::NAN), r);
+    V::select(V::eq(x, V::lit(0.0)), V::lit(f64::NEG_INFINITY), r)
+}
+
 #[inline(always)]
 pub fn maximum<V: Base>(a: V, b: V) -> V {
     V::select(a.is_nan_(), a, V::max_(a, b))

@@ -1,12 +1,21 @@
 //! The vocabulary's arithmetic and functions for float lanes: one source for every instruction set.
 //!
-//! `common` holds what both widths share (remainders, rounding, comparisons); `f32m` and `f64m` the
-//! functions; `scalar` what is computed lane by lane.
+//! `common` holds what both widths share (polynomials, remainders, comparisons), `f64m` and `trig64`
+//! the f64 functions, `f32m` the f32 ones (the busiest have their own polynomials, the others run in
+//! f64 lanes), `coef32` and `coef64` the coefficients, `scalar` what is computed lane by lane.
+//!
+//! No branch depends on a lane's neighbours in a way that changes its result: the same input gives the
+//! same output at every position of an array, tails included.
 
+mod coef32;
+mod coef64;
 pub(crate) mod common;
 pub(crate) mod f32m;
 pub(crate) mod f64m;
 pub mod scalar;
+#[cfg(test)]
+mod tests;
+mod trig64;
 
 use crate::simd::{Base, S};
 use pyrite_core::expr::{Float, Num};

@@ -12,10 +12,13 @@ std_fns! {
     exp = f64::exp; exp2 = f64::exp2; expm1 = f64::exp_m1; log = f64::ln; log2 = f64::log2;
     log10 = f64::log10; log1p = f64::ln_1p; sin = f64::sin; cos = f64::cos; tan = f64::tan;
     asin = f64::asin; acos = f64::acos; atan = f64::atan; sinh = f64::sinh; cosh = f64::cosh;
-    tanh = f64::tanh; asinh = libm::asinh; acosh = libm::acosh; atanh = libm::atanh;
+    tanh = f64::tanh; asinh = libm::asinh; atanh = libm::atanh;
     erf = libm::erf; erfc = libm::erfc; lgamma = libm::lgamma;
 }
 
+pub fn acosh(x: f64) -> f64 {
+    if x < 1.0 { f64::NAN } else { libm::acosh(x) }
+}
 pub fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
