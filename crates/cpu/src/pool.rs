@@ -407,6 +407,18 @@ pub fn with_scratch<R>(bytes: usize, f: impl FnOnce(*mut u8) -> R) -> Result<R, 
     Ok(f(guard.0))
 }
 
+/// For tests: runs `f` with `n` threads. Tests that set the thread count must not interleave.
+#[cfg(test)]
+pub(crate) fn with_threads<R>(n: usize, f: impl FnOnce() -> R) -> R {
+    static SERIAL: Mutex<()> = Mutex::new(());
+    let _guard = SERIAL.lock().unwrap_or_else(|e| e.into_inner());
+    let before = num_threads();
+    set_num_threads(n);
+    let result = f();
+    set_num_threads(before);
+    result
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 #[path = "pool_tests.rs"]

@@ -1,17 +1,6 @@
 //! Tests of the pool: every chunk once, nesting, concurrent callers, panics, fork, scratch buffers.
 use super::*;
 
-/// Tests that set the thread count must not interleave.
-static SERIAL: Mutex<()> = Mutex::new(());
-
-fn with_threads(n: usize, f: impl FnOnce()) {
-    let _guard = SERIAL.lock().unwrap_or_else(|e| e.into_inner());
-    let before = num_threads();
-    set_num_threads(n);
-    f();
-    set_num_threads(before);
-}
-
 fn check_each_once(n: usize) {
     let hits: Vec<AtomicUsize> = (0..n).map(|_| AtomicUsize::new(0)).collect();
     parallel(n, 1_000_000, &|i| {
