@@ -38,20 +38,12 @@ const fn class_of(bytes: usize) -> usize {
     // 2^log < bytes <= 2^(log + 1)
     let log = (bytes - 1).ilog2();
     let base = 2 * (log - MIN_LOG) as usize;
-    if bytes <= 3 << (log - 1) {
-        base + 1
-    } else {
-        base + 2
-    }
+    if bytes <= 3 << (log - 1) { base + 1 } else { base + 2 }
 }
 
 const fn class_size(class: usize) -> usize {
     let log = MIN_LOG + (class / 2) as u32;
-    if class.is_multiple_of(2) {
-        1 << log
-    } else {
-        3 << (log - 1)
-    }
+    if class.is_multiple_of(2) { 1 << log } else { 3 << (log - 1) }
 }
 
 /// The system had no memory left, even after the cache was emptied.
@@ -89,11 +81,7 @@ impl fmt::Display for Bytes {
             v /= 1024.0;
             unit = next;
         }
-        if unit == "bytes" {
-            write!(f, "{v:.0} bytes")
-        } else {
-            write!(f, "{v:.2} {unit}")
-        }
+        if unit == "bytes" { write!(f, "{v:.0} bytes") } else { write!(f, "{v:.2} {unit}") }
     }
 }
 
@@ -133,10 +121,7 @@ struct List {
 }
 
 impl List {
-    const EMPTY: List = List {
-        head: null_mut(),
-        count: 0,
-    };
+    const EMPTY: List = List { head: null_mut(), count: 0 };
 
     /// # Safety
     /// `p` points to at least 8 free bytes, aligned to 8, that nobody else uses.
@@ -191,18 +176,10 @@ static AT_FORK: Once = Once::new();
 impl ForkLock {
     fn acquire(&self) {
         let mut turns = 0;
-        while self
-            .held
-            .compare_exchange_weak(false, true, Acquire, Relaxed)
-            .is_err()
-        {
+        while self.held.compare_exchange_weak(false, true, Acquire, Relaxed).is_err() {
             turns += 1;
             // Held for tens of nanoseconds; a longer wait means that the holder lost its core.
-            if turns < 100 {
-                std::hint::spin_loop()
-            } else {
-                std::thread::yield_now()
-            }
+            if turns < 100 { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
     }
 
@@ -325,9 +302,7 @@ fn alloc_inner(bytes: usize) -> Result<(*mut u8, bool), OutOfMemory> {
         return Ok((p, false));
     }
     MISSES.fetch_add(1, Relaxed);
-    from_system(size, bytes)
-        .inspect_err(|_| count_out(size))
-        .map(|p| (p, size >= HUGE_FROM))
+    from_system(size, bytes).inspect_err(|_| count_out(size)).map(|p| (p, size >= HUGE_FROM))
 }
 
 /// Takes several blocks from the shared list at once: one for the caller, the rest for the front.
@@ -354,9 +329,7 @@ fn alloc_large(bytes: usize) -> Result<(*mut u8, bool), OutOfMemory> {
     let size = bytes.next_multiple_of(HUGE);
     let cached = CENTRAL.with(|s| {
         let fits = |&i: &usize| s.large[i].0 >= size && s.large[i].0 - size <= size / 4;
-        let best = (0..s.large.len())
-            .filter(fits)
-            .min_by_key(|&i| s.large[i].0)?;
+        let best = (0..s.large.len()).filter(fits).min_by_key(|&i| s.large[i].0)?;
         let (true_size, address) = s.large.swap_remove(best);
         s.cached -= true_size;
         s.live.insert(address, true_size);
@@ -491,12 +464,8 @@ fn physical_memory() -> usize {
     #[cfg(unix)]
     {
         // SAFETY: sysconf has no preconditions.
-        let (pages, page) = unsafe {
-            (
-                libc::sysconf(libc::_SC_PHYS_PAGES),
-                libc::sysconf(libc::_SC_PAGESIZE),
-            )
-        };
+        let (pages, page) =
+            unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
         if pages > 0 && page > 0 {
             return (pages as usize).saturating_mul(page as usize);
         }
@@ -524,11 +493,7 @@ fn from_system(size: usize, requested: usize) -> Result<*mut u8, OutOfMemory> {
 fn out_of_memory(requested: usize) -> OutOfMemory {
     OOMS.fetch_add(1, Relaxed);
     let s = stats();
-    OutOfMemory {
-        requested,
-        allocated: s.allocated,
-        reserved: s.reserved,
-    }
+    OutOfMemory { requested, allocated: s.allocated, reserved: s.reserved }
 }
 
 /// # Safety
@@ -548,13 +513,7 @@ fn system_alloc(size: usize) -> *mut u8 {
         return null_mut();
     };
     // SAFETY: the layout's size is not zero. Large blocks promise zeros (`alloc_inner`), here as with mmap.
-    unsafe {
-        if size >= HUGE_FROM {
-            std::alloc::alloc_zeroed(layout)
-        } else {
-            std::alloc::alloc(layout)
-        }
-    }
+    unsafe { if size >= HUGE_FROM { std::alloc::alloc_zeroed(layout) } else { std::alloc::alloc(layout) } }
 }
 
 /// # Safety
@@ -612,10 +571,7 @@ pub fn empty_cache() {
     });
     let (lists, large) = CENTRAL.with(|s| {
         s.cached = 0;
-        (
-            std::mem::replace(&mut s.lists, [List::EMPTY; CLASSES]),
-            std::mem::take(&mut s.large),
-        )
+        (std::mem::replace(&mut s.lists, [List::EMPTY; CLASSES]), std::mem::take(&mut s.large))
     });
     for (class, mut list) in lists.into_iter().enumerate() {
         while let Some(p) = list.pop() {
@@ -630,11 +586,7 @@ pub fn empty_cache() {
 }
 
 pub fn stats() -> Stats {
-    let (allocs, misses, ooms) = (
-        ALLOCS.load(Relaxed),
-        MISSES.load(Relaxed),
-        OOMS.load(Relaxed),
-    );
+    let (allocs, misses, ooms) = (ALLOCS.load(Relaxed), MISSES.load(Relaxed), OOMS.load(Relaxed));
     Stats {
         allocated: ALLOCATED.load(Relaxed),
         allocated_peak: ALLOCATED_PEAK.load(Relaxed),
@@ -667,17 +619,11 @@ unsafe impl Sync for Block {}
 
 impl Block {
     pub fn new(bytes: usize) -> Result<Block, OutOfMemory> {
-        Ok(Block {
-            ptr: alloc(bytes)?,
-            bytes,
-        })
+        Ok(Block { ptr: alloc(bytes)?, bytes })
     }
 
     pub fn zeroed(bytes: usize) -> Result<Block, OutOfMemory> {
-        Ok(Block {
-            ptr: alloc_zeroed(bytes)?,
-            bytes,
-        })
+        Ok(Block { ptr: alloc_zeroed(bytes)?, bytes })
     }
 
     pub fn as_ptr(&self) -> *mut u8 {

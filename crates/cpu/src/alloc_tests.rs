@@ -26,17 +26,7 @@ fn classes_are_the_smallest_that_fit() {
 #[test]
 fn blocks_are_aligned_writable_and_zeroed_on_request() {
     let _g = alone();
-    for bytes in [
-        1usize,
-        63,
-        64,
-        65,
-        1000,
-        40_000,
-        1 << 20,
-        5 << 20,
-        (64 << 20) + 5,
-    ] {
+    for bytes in [1usize, 63, 64, 65, 1000, 40_000, 1 << 20, 5 << 20, (64 << 20) + 5] {
         for _ in 0..2 {
             let p = alloc(bytes).unwrap();
             assert_eq!(p as usize % ALIGN, 0);
@@ -48,10 +38,7 @@ fn blocks_are_aligned_writable_and_zeroed_on_request() {
                 p.write_bytes(0xab, bytes);
                 free(p, bytes);
                 let z = alloc_zeroed(bytes).unwrap();
-                assert!(
-                    std::slice::from_raw_parts(z, bytes).iter().all(|&b| b == 0),
-                    "{bytes}"
-                );
+                assert!(std::slice::from_raw_parts(z, bytes).iter().all(|&b| b == 0), "{bytes}");
                 free(z, bytes);
             }
         }
@@ -118,9 +105,7 @@ fn many_threads_and_blocks_freed_elsewhere() {
                 let mut seed = t + 1;
                 let mut mine = Vec::new();
                 for i in 0..3000 {
-                    seed = seed
-                        .wrapping_mul(6364136223846793005)
-                        .wrapping_add(1442695040888963407);
+                    seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                     let bytes = 1 + (seed >> 33) as usize % (1 << (seed >> 60));
                     let b = Block::new(bytes).unwrap();
                     let mark = (seed >> 40) as u8;

@@ -79,10 +79,7 @@ impl Pool {
             state: AtomicU64::new(CLOSED),
             next: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
-            job: UnsafeCell::new(Job {
-                f: &nothing as *const _,
-                n: 0,
-            }),
+            job: UnsafeCell::new(Job { f: &nothing as *const _, n: 0 }),
             panic: Mutex::new(None),
             workers: Mutex::new(Vec::new()),
         }
@@ -108,9 +105,7 @@ impl Pool {
 
     /// True if a worker that last served epoch `seen` may try to enter.
     fn joinable(state: u64, seen: u64) -> bool {
-        state & CLOSED == 0
-            && state >> 32 != seen
-            && state & 0xffff < (state >> MAX_SHIFT) & COUNT_MASK
+        state & CLOSED == 0 && state >> 32 != seen && state & 0xffff < (state >> MAX_SHIFT) & COUNT_MASK
     }
 }
 
@@ -120,11 +115,7 @@ fn worker_loop(pool: &'static Pool, parked: &AtomicBool) {
     loop {
         let s = pool.state.load(Acquire);
         if Pool::joinable(s, seen) {
-            if pool
-                .state
-                .compare_exchange(s, s + 1, AcqRel, Relaxed)
-                .is_ok()
-            {
+            if pool.state.compare_exchange(s, s + 1, AcqRel, Relaxed).is_ok() {
                 seen = s >> 32;
                 // SAFETY: we are inside an open region, so the caller is in `run` and keeps the
                 // closure alive until `done` reaches `joined`, which needs our increment below.
@@ -210,12 +201,7 @@ fn threads_from_env() -> usize {
     for name in ["PYRITE_NUM_THREADS", "OMP_NUM_THREADS"] {
         // OMP_NUM_THREADS may be a list, one figure per nesting level; the first one is ours.
         let value = std::env::var(name).unwrap_or_default();
-        if let Ok(n) = value
-            .split(',')
-            .next()
-            .unwrap_or("")
-            .trim()
-            .parse::<usize>()
+        if let Ok(n) = value.split(',').next().unwrap_or("").trim().parse::<usize>()
             && n > 0
         {
             return n.min(MAX_THREADS);
@@ -280,8 +266,7 @@ fn run(pool: &'static Pool, n: usize, threads: usize, work_ns: u64, f: &(dyn Fn(
     let epoch = (pool.state.load(Relaxed) >> 32).wrapping_add(1) & 0xffff_ffff;
     // Epoch 0 is what fresh workers have `seen`.
     let epoch = epoch.max(1);
-    pool.state
-        .store(epoch << 32 | ((threads - 1) as u64) << MAX_SHIFT, SeqCst);
+    pool.state.store(epoch << 32 | ((threads - 1) as u64) << MAX_SHIFT, SeqCst);
     if work_ns >= WAKE_NS {
         for w in workers.iter().take(threads - 1) {
             if w.parked.load(SeqCst) {
@@ -326,10 +311,7 @@ fn spawn(pool: &'static Pool, index: usize) -> Option<Worker> {
         .stack_size(2 << 20)
         .spawn(move || worker_loop(pool, &flag))
         .ok()?;
-    Some(Worker {
-        thread: handle.thread().clone(),
-        parked,
-    })
+    Some(Worker { thread: handle.thread().clone(), parked })
 }
 
 /// Buffers that a thread keeps between kernels.
@@ -379,9 +361,7 @@ pub fn with_scratch<R>(bytes: usize, f: impl FnOnce(*mut u8) -> R) -> Result<R, 
     let kept = SCRATCH.try_with(|s| {
         let mut s = s.borrow_mut();
         // The smallest that is large enough.
-        let best = (0..s.0.len())
-            .filter(|&i| s.0[i].1 >= bytes)
-            .min_by_key(|&i| s.0[i].1);
+        let best = (0..s.0.len()).filter(|&i| s.0[i].1 >= bytes).min_by_key(|&i| s.0[i].1);
         match best {
             Some(i) => Some(s.0.swap_remove(i)),
             None => {

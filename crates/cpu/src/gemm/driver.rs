@@ -63,23 +63,14 @@ impl<E: Elem> Product<E> {
     }
 
     fn c_at(&self, i: usize, j: usize) -> *mut E {
-        self.c
-            .wrapping_offset(i as isize * self.rsc + j as isize * self.csc)
+        self.c.wrapping_offset(i as isize * self.rsc + j as isize * self.csc)
     }
 
     /// Applies the epilogue to sums `y` (`ldy` per row) of the block at (i0, j0) and stores them.
     ///
     /// # Safety
     /// The block lies in C and `y` holds it; nobody else touches this block.
-    unsafe fn finish(
-        &self,
-        i0: usize,
-        rows: usize,
-        j0: usize,
-        cols: usize,
-        y: *const E::T,
-        ldy: usize,
-    ) {
+    unsafe fn finish(&self, i0: usize, rows: usize, j0: usize, cols: usize, y: *const E::T, ldy: usize) {
         let zero = E::T::ZERO;
         for i in 0..rows {
             for j in 0..cols {
@@ -120,16 +111,8 @@ pub unsafe fn run<E: Elem>(g: &Gemm, isa: Isa) -> Result<(), OutOfMemory> {
         m: g.m,
         n: g.n,
         k: g.k,
-        a: Mat {
-            p: g.a.cast(),
-            rs: g.rsa,
-            cs: g.csa,
-        },
-        b: Mat {
-            p: g.b.cast(),
-            rs: g.rsb,
-            cs: g.csb,
-        },
+        a: Mat { p: g.a.cast(), rs: g.rsa, cs: g.csa },
+        b: Mat { p: g.b.cast(), rs: g.rsb, cs: g.csb },
         c: g.c.cast(),
         rsc: g.rsc,
         csc: g.csc,
@@ -231,9 +214,7 @@ unsafe fn gemv<E: Elem>(p: &Product<E>, kernels: &Kernels<E::T>) -> Result<(), O
 
 /// Time to read B once at about 12 bytes per nanosecond, or to compute, whichever is longer.
 fn memory_time<E: Elem>(p: &Product<E>) -> u64 {
-    let bytes = (p.n as u64)
-        .saturating_mul(p.k as u64)
-        .saturating_mul(size_of::<E>() as u64);
+    let bytes = (p.n as u64).saturating_mul(p.k as u64).saturating_mul(size_of::<E>() as u64);
     (bytes / 12).max(estimate(p.num, p.m, p.n, p.k))
 }
 
@@ -257,10 +238,8 @@ unsafe fn blocked<E: Elem>(p: &Product<E>, kernels: &Kernels<E::T>) -> Result<()
     let nr = kernels.nr;
     let panels = p.n.div_ceil(nr);
     // Reading B in place pays if few tiles use it or it lies in the first level cache anyway.
-    let in_place = E::PLAIN
-        && p.b.cs == 1
-        && (p.m <= 2 * kernels.mr || p.n * p.k * size <= 24 << 10)
-        && p.n >= nr;
+    let in_place =
+        E::PLAIN && p.b.cs == 1 && (p.m <= 2 * kernels.mr || p.n * p.k * size <= 24 << 10) && p.n >= nr;
     if in_place {
         let full = p.n / nr;
         let tail = p.n % nr;
@@ -301,12 +280,7 @@ unsafe fn blocked<E: Elem>(p: &Product<E>, kernels: &Kernels<E::T>) -> Result<()
                     pack_b(p.b, p0, depth, j0, nr.min(p.n - j0), nr, dst);
                 }
             });
-            let view = Panels {
-                packed: buf,
-                j0: first * nr,
-                direct: std::ptr::null(),
-                direct_stride: 0,
-            };
+            let view = Panels { packed: buf, j0: first * nr, direct: std::ptr::null(), direct_stride: 0 };
             // SAFETY: the buffer holds panels first .. first + count.
             unsafe { compute(p, kernels, &view, first, count)? };
         }
@@ -336,11 +310,7 @@ unsafe fn compute<E: Elem>(
     let mut group = (GROUP_BYTES / (kc.max(1) * nr * size)).clamp(1, count);
     let mut block = tiles;
     let time = estimate(p.num, p.m, (count * nr).min(p.n), p.k);
-    let threads = if time < 20_000 {
-        1
-    } else {
-        pool::num_threads()
-    };
+    let threads = if time < 20_000 { 1 } else { pool::num_threads() };
     if threads > 1 {
         block = tiles.min(8);
         // Several jobs per thread, so that a thread that lost its core does not hold up the others.
@@ -435,16 +405,11 @@ unsafe fn compute_part<E: Elem>(
                 let cols = nr.min(p.n - j0);
                 let (b, bs) = if j0 < view.j0 || view.packed.is_null() {
                     (
-                        view.direct
-                            .wrapping_offset(p0 as isize * view.direct_stride)
-                            .wrapping_add(j0),
+                        view.direct.wrapping_offset(p0 as isize * view.direct_stride).wrapping_add(j0),
                         view.direct_stride,
                     )
                 } else {
-                    (
-                        view.packed.wrapping_add((j0 - view.j0) * p.k + p0 * nr),
-                        nr as isize,
-                    )
+                    (view.packed.wrapping_add((j0 - view.j0) * p.k + p0 * nr), nr as isize)
                 };
                 let mut tile = Tile {
                     rows: ptrs.as_ptr(),
@@ -497,6 +462,6 @@ fn with_buffer<T: Scalar, R>(len: usize, f: impl FnOnce(*mut T) -> R) -> Result<
         let mut buf = [const { MaybeUninit::<T>::uninit() }; SMALL];
         return Ok(f(buf.as_mut_ptr().cast()));
     }
-    let bytes = len.checked_mul(size_of::<T>()).unwrap_or(usize::MAX);
+    let bytes = len.saturating_mul(size_of::<T>());
     pool::with_scratch(bytes, |p| f(p.cast()))
 }

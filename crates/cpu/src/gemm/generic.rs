@@ -53,24 +53,15 @@ macro_rules! complex {
         impl Ring for Complex<$t> {
             const ZERO: Self = Complex { re: 0.0, im: 0.0 };
             fn from_f64(x: f64) -> Self {
-                Complex {
-                    re: x as $t,
-                    im: 0.0,
-                }
+                Complex { re: x as $t, im: 0.0 }
             }
             #[inline(always)]
             fn add(self, o: Self) -> Self {
-                Complex {
-                    re: self.re + o.re,
-                    im: self.im + o.im,
-                }
+                Complex { re: self.re + o.re, im: self.im + o.im }
             }
             #[inline(always)]
             fn mul(self, o: Self) -> Self {
-                Complex {
-                    re: self.re * o.re - self.im * o.im,
-                    im: self.re * o.im + self.im * o.re,
-                }
+                Complex { re: self.re * o.re - self.im * o.im, im: self.re * o.im + self.im * o.re }
             }
             fn relu(self) -> Self {
                 // Complex numbers have no order; the tensor layer does not offer relu for them.

@@ -101,6 +101,15 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(t: &Tile<V::T>) {
                 b = b.wrapping_offset(t.bs);
             }
         }
+        // Through memory: the loop below is too long to unroll, and indexing `acc` by a loop variable
+        // would keep it out of registers in the loop above.
+        let mut sums = [std::mem::MaybeUninit::<V>::uninit(); MAX_MR * 2];
+        let sums = sums.as_mut_ptr().cast::<V>();
+        for i in 0..MR {
+            for v in 0..NV {
+                sums.add(i * NV + v).write(acc[i][v]);
+            }
+        }
         let alpha = V::splat(t.alpha);
         let beta = V::splat(t.beta);
         let (scaled, reads_c) = (t.alpha != V::T::ONE, t.beta != V::T::ZERO);
@@ -114,7 +123,7 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(t: &Tile<V::T>) {
             };
             for i in 0..MR {
                 let c = t.c.offset(i as isize * t.rsc).add(from);
-                let mut x = acc[i][v];
+                let mut x = sums.add(i * NV + v).read();
                 if scaled {
                     x = x.mul(alpha);
                 }
@@ -213,10 +222,7 @@ impl Isa {
             "avx2" => Isa::Avx2,
             _ => Isa::Avx512,
         };
-        *Isa::available()
-            .iter()
-            .rfind(|&&i| i as u8 <= most as u8)
-            .unwrap_or(&Isa::Plain)
+        *Isa::available().iter().rfind(|&&i| i as u8 <= most as u8).unwrap_or(&Isa::Plain)
     }
 
     /// Those this machine runs, worst first.

@@ -168,10 +168,7 @@ impl Num {
 
 /// Estimated time of one product on one thread, in nanoseconds.
 fn estimate(num: Num, m: usize, n: usize, k: usize) -> u64 {
-    (m as u64)
-        .saturating_mul(n as u64)
-        .saturating_mul(k as u64 + 4)
-        / num.speed()
+    (m as u64).saturating_mul(n as u64).saturating_mul(k as u64 + 4) / num.speed()
 }
 
 /// # Safety
@@ -192,11 +189,7 @@ unsafe fn batched(
         && g.batch_c == g.rsc * g.m as isize
         && !matches!(g.bias, Bias::Rows(_));
     if stacked {
-        return one(&Gemm {
-            m: g.m * g.batch,
-            batch: 1,
-            ..g.clone()
-        });
+        return one(&Gemm { m: g.m * g.batch, batch: 1, ..g.clone() });
     }
     let size = g.num.size() as isize;
     let nth = |i: usize| {

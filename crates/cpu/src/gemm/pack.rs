@@ -15,16 +15,11 @@ pub struct Mat<E> {
 impl<E: Elem> Mat<E> {
     #[inline(always)]
     pub fn at(&self, r: usize, c: usize) -> *const E {
-        self.p
-            .wrapping_offset(r as isize * self.rs + c as isize * self.cs)
+        self.p.wrapping_offset(r as isize * self.rs + c as isize * self.cs)
     }
 
     pub fn t(self) -> Mat<E> {
-        Mat {
-            p: self.p,
-            rs: self.cs,
-            cs: self.rs,
-        }
+        Mat { p: self.p, rs: self.cs, cs: self.rs }
     }
 }
 
@@ -65,14 +60,7 @@ pub unsafe fn pack_b<E: Elem>(
                 }
             }
         } else if b.rs == 1 && b.cs > 0 && E::PLAIN {
-            transpose(
-                b.at(p0, j0).cast::<E::T>(),
-                b.cs as usize,
-                dst,
-                nr,
-                cols,
-                depth,
-            );
+            transpose(b.at(p0, j0).cast::<E::T>(), b.cs as usize, dst, nr, cols, depth);
         } else if b.rs == 1 {
             let mut buf = [zero; 32 * STEP];
             for p in (0..depth).step_by(STEP) {

@@ -62,12 +62,7 @@ fn place(order: Order, r: usize, c: usize, pad: usize) -> (usize, usize, isize, 
         Order::Row => (r * (c + pad) + 1, 0, ci + p, 1),
         Order::Col => (c * (r + pad) + 1, 0, 1, ri + p),
         Order::Apart => (r * (2 * c + pad) * 2 + 2, 0, 2 * (2 * ci + p), 2),
-        Order::Reversed => (
-            r * (c + pad) + 1,
-            (r.max(1) * (c + pad)).saturating_sub(1 + pad),
-            -(ci + p),
-            -1,
-        ),
+        Order::Reversed => (r * (c + pad) + 1, (r.max(1) * (c + pad)).saturating_sub(1 + pad), -(ci + p), -1),
     }
 }
 
@@ -84,17 +79,7 @@ struct Case {
 }
 
 fn check<T: Real>(case: &Case, isa: Isa, rng: &mut Rng) {
-    let &Case {
-        m,
-        n,
-        k,
-        orders,
-        pad,
-        alpha,
-        beta,
-        bias,
-        act,
-    } = case;
+    let &Case { m, n, k, orders, pad, alpha, beta, bias, act } = case;
     let (la, oa, rsa, csa) = place(orders[0], m, k, pad);
     let (lb, ob, rsb, csb) = place(orders[1], k, n, pad);
     let (lc, oc, rsc, csc) = place(orders[2], m, n, pad);
@@ -165,28 +150,16 @@ fn check<T: Real>(case: &Case, isa: Isa, rng: &mut Rng) {
 fn sweep<T: Real>(count: usize, seed: u64) {
     use Order::*;
     let all = [Row, Col, Apart, Reversed];
-    let sizes = [
-        1usize, 2, 3, 4, 5, 7, 8, 13, 14, 15, 16, 17, 27, 28, 29, 31, 32, 33, 48, 63, 64, 65, 100,
-    ];
+    let sizes = [1usize, 2, 3, 4, 5, 7, 8, 13, 14, 15, 16, 17, 27, 28, 29, 31, 32, 33, 48, 63, 64, 65, 100];
     let mut rng = Rng(seed);
     for isa in Isa::available() {
         for _ in 0..count {
             let mut pick = |most: usize| sizes[rng.below(sizes.len())].min(most);
             let (m, n, k) = (pick(100), pick(100), pick(100));
-            let k = if rng.below(8) == 0 {
-                300 + rng.below(900)
-            } else {
-                k
-            };
+            let k = if rng.below(8) == 0 { 300 + rng.below(900) } else { k };
             let k = if rng.below(20) == 0 { 0 } else { k };
             // Row and column order are the common ones.
-            let mut order = || {
-                all[if rng.below(4) < 3 {
-                    rng.below(2)
-                } else {
-                    rng.below(4)
-                }]
-            };
+            let mut order = || all[if rng.below(4) < 3 { rng.below(2) } else { rng.below(4) }];
             let orders = [order(), order(), order()];
             let case = Case {
                 m,
@@ -223,24 +196,14 @@ fn half_many_shapes() {
 #[test]
 fn large_ones_split_over_threads_give_the_same_bits() {
     let mut rng = Rng(9);
-    for (m, n, k) in [
-        (300, 200, 500),
-        (3, 5000, 700),
-        (1000, 2, 600),
-        (20, 1500, 400),
-        (600, 600, 1100),
-    ] {
+    for (m, n, k) in [(300, 200, 500), (3, 5000, 700), (1000, 2, 600), (20, 1500, 400), (600, 600, 1100)] {
         for b_transposed in [false, true] {
             let a: Vec<f32> = (0..m * k).map(|_| rng.unit() as f32).collect();
             let b: Vec<f32> = (0..k * n).map(|_| rng.unit() as f32).collect();
             let run = |threads: usize| {
                 pool::with_threads(threads, || {
                     let mut c = vec![f32::NAN; m * n];
-                    let (rsb, csb) = if b_transposed {
-                        (1, k as isize)
-                    } else {
-                        (n as isize, 1)
-                    };
+                    let (rsb, csb) = if b_transposed { (1, k as isize) } else { (n as isize, 1) };
                     let g = Gemm::new(
                         Num::F32,
                         (m, n, k),
@@ -254,20 +217,12 @@ fn large_ones_split_over_threads_give_the_same_bits() {
                 })
             };
             let (one, three) = (run(1), run(3));
-            assert!(
-                one.iter()
-                    .zip(&three)
-                    .all(|(x, y)| x.to_bits() == y.to_bits())
-            );
+            assert!(one.iter().zip(&three).all(|(x, y)| x.to_bits() == y.to_bits()));
             // And spot checks of values.
             for _ in 0..50 {
                 let (i, j) = (rng.below(m), rng.below(n));
                 let bt = |p: usize| {
-                    if b_transposed {
-                        b[j * k + p]
-                    } else {
-                        b[p * n + j]
-                    }
+                    if b_transposed { b[j * k + p] } else { b[p * n + j] }
                 };
                 let s: f64 = (0..k).map(|p| a[i * k + p] as f64 * bt(p) as f64).sum();
                 assert!((one[i * n + j] as f64 - s).abs() < 1e-4);
@@ -302,9 +257,7 @@ fn batches_including_broadcast_operands() {
             for t in 0..batch {
                 for i in 0..m {
                     for j in 0..n {
-                        let s: f64 = (0..k)
-                            .map(|p| a[t * ba + i * k + p] * b[t * bb + p * n + j])
-                            .sum();
+                        let s: f64 = (0..k).map(|p| a[t * ba + i * k + p] * b[t * bb + p * n + j]).sum();
                         assert!((c[(t * m + i) * n + j] - s).abs() < 1e-12);
                     }
                 }
@@ -333,9 +286,7 @@ fn integers_wrap_and_complex_multiplies() {
     unsafe { gemm(&g).unwrap() };
     for i in 0..m {
         for j in 0..n {
-            let s: i64 = (0..k)
-                .map(|p| a[i * k + p] as i64 * b[j * k + p] as i64)
-                .sum();
+            let s: i64 = (0..k).map(|p| a[i * k + p] as i64 * b[j * k + p] as i64).sum();
             assert_eq!(c[i * n + j], (3 - s) as i8);
         }
     }
@@ -358,9 +309,7 @@ fn integers_wrap_and_complex_multiplies() {
                 re += x[0] * y[0] - x[1] * y[1];
                 im += x[0] * y[1] + x[1] * y[0];
             }
-            assert!(
-                (out[i * 4 + j][0] - re).abs() < 1e-14 && (out[i * 4 + j][1] - im).abs() < 1e-14
-            );
+            assert!((out[i * 4 + j][0] - re).abs() < 1e-14 && (out[i * 4 + j][1] - im).abs() < 1e-14);
         }
     }
 }

@@ -193,24 +193,13 @@ mod x86 {
                 unsafe fn load_n(p: *const $t, n: usize) -> Self {
                     debug_assert!(n <= $lanes);
                     // SAFETY: the mask table holds 2 * LANES entries; masked-off lanes are not read.
-                    unsafe {
-                        $mload(
-                            p,
-                            _mm256_loadu_si256($masks.as_ptr().add($lanes - n).cast()),
-                        )
-                    }
+                    unsafe { $mload(p, _mm256_loadu_si256($masks.as_ptr().add($lanes - n).cast())) }
                 }
                 #[inline(always)]
                 unsafe fn store_n(self, p: *mut $t, n: usize) {
                     debug_assert!(n <= $lanes);
                     // SAFETY: the mask table holds 2 * LANES entries; masked-off lanes are not written.
-                    unsafe {
-                        $mstore(
-                            p,
-                            _mm256_loadu_si256($masks.as_ptr().add($lanes - n).cast()),
-                            self,
-                        )
-                    }
+                    unsafe { $mstore(p, _mm256_loadu_si256($masks.as_ptr().add($lanes - n).cast()), self) }
                 }
                 #[inline(always)]
                 unsafe fn fma(self, b: Self, c: Self) -> Self {
@@ -336,13 +325,7 @@ impl<T: Scalar> Vector for Quad<T> {
     }
     #[inline(always)]
     unsafe fn relu(self) -> Self {
-        Quad(std::array::from_fn(|i| {
-            if self.0[i] < T::ZERO {
-                T::ZERO
-            } else {
-                self.0[i]
-            }
-        }))
+        Quad(std::array::from_fn(|i| if self.0[i] < T::ZERO { T::ZERO } else { self.0[i] }))
     }
     #[inline(always)]
     unsafe fn sum(self) -> T {
