@@ -36,6 +36,12 @@ pub struct Plan {
     pub numel: usize,
 }
 
+// SAFETY: the pointers are addresses; who dereferences them says why that is allowed, from whichever
+// thread.
+unsafe impl Send for Plan {}
+// SAFETY: as above.
+unsafe impl Sync for Plan {}
+
 impl Plan {
     /// A plan over `shape`; every operand's layout must broadcast to it.
     pub fn new(op: &str, shape: &[usize], operands: &[Operand]) -> Result<Plan> {

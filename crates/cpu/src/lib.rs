@@ -3,7 +3,136 @@
 //! Kernels here know pointers, sizes and strides; tensors, shapes' rules and gradients live above.
 
 pub mod alloc;
+pub mod cast;
+pub mod copy;
 pub mod gemm;
+pub mod map;
 pub mod pool;
 pub mod simd;
 pub mod vecmath;
+
+use pyrite_core::backend::*;
+use pyrite_core::plan::Plan;
+use pyrite_core::rows::RowId;
+use pyrite_core::storage::Owner;
+use pyrite_core::{DType, Device, Result, Scalar, Storage, err};
+
+/// The backend of the machine's own processor.
+pub struct Cpu;
+
+/// The one instance.
+pub fn cpu() -> &'static dyn Backend {
+    static CPU: Cpu = Cpu;
+    &CPU
+}
+
+/// A failed allocation as the library's error.
+#[cold]
+pub(crate) fn oom(e: alloc::OutOfMemory) -> pyrite_core::Error {
+    err!(OutOfMemory, "{e}")
+}
+
+fn release(_: Device, ptr: *mut u8, bytes: usize) {
+    // SAFETY: only `storage` below installs this owner, with a block of `alloc` of these bytes.
+    unsafe { alloc::free(ptr, bytes) }
+}
+
+fn storage(ptr: *mut u8, bytes: usize) -> Storage {
+    // SAFETY: the block is ours until `release` gives it back.
+    unsafe { Storage::from_raw(ptr, bytes, Device::Cpu, Owner::Alloc(release)) }
+}
+
+impl Backend for Cpu {
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+    fn alloc(&self, bytes: usize) -> Result<Storage> {
+        Ok(storage(alloc::alloc(bytes).map_err(oom)?, bytes))
+    }
+    fn alloc_zeroed(&self, bytes: usize) -> Result<Storage> {
+        Ok(storage(alloc::alloc_zeroed(bytes).map_err(oom)?, bytes))
+    }
+    unsafe fn transfer(&self, host: *mut u8, device_ptr: *mut u8, bytes: usize, to_host: bool) -> Result<()> {
+        let (dst, src) = if to_host { (host, device_ptr) } else { (device_ptr, host) };
+        // SAFETY: the caller promises both ranges; `copy` allows that they overlap.
+        unsafe { src.copy_to(dst, bytes) };
+        Ok(())
+    }
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+    fn fill(&self, dst: Arr, value: Scalar) -> Result<()> {
+        copy::fill(dst, value)
+    }
+    fn copy(&self, dst: Arr, src: Arr) -> Result<()> {
+        copy::copy(dst, src)
+    }
+    fn map(
+        &self,
+        row: RowId,
+        formula: Formula,
+        compute: DType,
+        plan: &Plan,
+        params: &[Scalar],
+    ) -> Result<()> {
+        map::map(row, formula, compute, plan, params)
+    }
+    fn reduce(&self, _: ReduceOp, _: Arr, _: Option<Arr>, _: Arr, _: &[f64]) -> Result<()> {
+        unsupported(Device::Cpu, "reduce")
+    }
+    fn arg_reduce(&self, _: ArgOp, _: Arr, _: Option<Arr>, _: Arr, _: usize) -> Result<()> {
+        unsupported(Device::Cpu, "arg_reduce")
+    }
+    fn scan(&self, _: ScanOp, _: Arr, _: Option<Arr>, _: Arr, _: usize) -> Result<()> {
+        unsupported(Device::Cpu, "scan")
+    }
+    fn sort(&self, _: Arr, _: Arr, _: Arr, _: usize, _: bool) -> Result<()> {
+        unsupported(Device::Cpu, "sort")
+    }
+    fn topk(&self, _: Arr, _: Arr, _: Arr, _: usize, _: bool) -> Result<()> {
+        unsupported(Device::Cpu, "topk")
+    }
+    fn gemm(&self, _: &Gemm) -> Result<()> {
+        unsupported(Device::Cpu, "gemm")
+    }
+    fn conv(&self, _: &ConvGeometry, _: Conv) -> Result<()> {
+        unsupported(Device::Cpu, "conv")
+    }
+    fn pool(&self, _: &PoolGeometry, _: Pool) -> Result<()> {
+        unsupported(Device::Cpu, "pool")
+    }
+    fn index(&self, _: Index) -> Result<()> {
+        unsupported(Device::Cpu, "index")
+    }
+    fn rowwise(&self, _: Rowwise) -> Result<()> {
+        unsupported(Device::Cpu, "rowwise")
+    }
+    fn random(&self, _: Random, _: Philox, _: Arr) -> Result<()> {
+        unsupported(Device::Cpu, "random")
+    }
+    fn dropout(&self, _: Philox, _: f64, _: Arr, _: Arr, _: Arr) -> Result<()> {
+        unsupported(Device::Cpu, "dropout")
+    }
+    fn optim(&self, _: OptimStep, _: &[OptimParam]) -> Result<()> {
+        unsupported(Device::Cpu, "optim")
+    }
+    fn memory_stats(&self) -> Vec<(&'static str, u64)> {
+        let s = alloc::stats();
+        vec![
+            ("allocated_bytes.all.current", s.allocated as u64),
+            ("allocated_bytes.all.peak", s.allocated_peak as u64),
+            ("reserved_bytes.all.current", s.reserved as u64),
+            ("reserved_bytes.all.peak", s.reserved_peak as u64),
+            ("allocation.all.allocated", s.allocs),
+            ("num_cache_hits", s.hits),
+            ("num_alloc_retries", s.retries),
+            ("num_ooms", s.ooms),
+        ]
+    }
+    fn empty_cache(&self) {
+        alloc::empty_cache()
+    }
+    fn reset_peak_stats(&self) {
+        alloc::reset_peak()
+    }
+}
