@@ -7,8 +7,30 @@ use std::sync::OnceLock;
 /// Functions computed lane by lane or by long series.
 const SLOW: &[&str] = &["pow", "lgamma", "digamma", "erfinv", "nextafter", "atan2", "hypot", "gcd"];
 const FUNCTIONS: &[&str] = &[
-    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan",
-    "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "erfc", "fmod", "remainder",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "sigmoid",
+    "erf",
+    "erfc",
+    "fmod",
+    "remainder",
     "floor_div",
 ];
 

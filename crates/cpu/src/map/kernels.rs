@@ -42,13 +42,7 @@ impl<V: Lanes, F: Eval<V>> Run<V> for Same<F> {
     unsafe fn put(x: &[V; 4], p: &[V; 4], out: *mut u8, n: usize) {
         let y = F::eval(x, p);
         // SAFETY: the caller promises room for n results.
-        unsafe {
-            if n == V::N {
-                y.store(out.cast())
-            } else {
-                y.store_partial(out.cast(), n)
-            }
-        }
+        unsafe { if n == V::N { y.store(out.cast()) } else { y.store_partial(out.cast(), n) } }
     }
 }
 
@@ -92,11 +86,7 @@ unsafe fn wide<V: Lanes, R: Run<V>>(n: usize, out: *mut u8, ins: *const *const u
             let mut x = [p[0]; 4];
             for k in 0..R::INPUTS {
                 let at = from[k].cast::<V::Elem>().add(i);
-                x[k] = if left >= V::N {
-                    V::load(at)
-                } else {
-                    V::load_partial(at, left, *at)
-                };
+                x[k] = if left >= V::N { V::load(at) } else { V::load_partial(at, left, *at) };
             }
             R::put(&x, &p, out.add(i * R::OUT), left.min(V::N));
             i += V::N;
