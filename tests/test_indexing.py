@@ -57,8 +57,7 @@ def advanced_index(draw, shape):
     if draw(st.booleans()):
         # One boolean mask, over one or two dimensions.
         width = draw(st.integers(1, min(2, len(dims) - array_at)))
-        for n in dims[:array_at]:
-            items.append(draw(slices(n)))
+        items += [draw(slices(n)) for n in dims[:array_at]]
         mask_shape = tuple(dims[array_at : array_at + width])
         count = int(np.prod(mask_shape))
         items.append(np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)), bool).reshape(mask_shape))

@@ -269,6 +269,8 @@ def inner(a, b):
 @pytest.mark.parametrize("op", SMOOTH, ids=lambda op: f"{op}-{op.inputs}")
 @pytest.mark.parametrize("shapes", [((3, 4), (3, 4), (3, 4)), ((3, 1), (4,), (3, 1))], ids=["same", "broadcast"])
 def test_first_gradient(op, shapes):
+    if op.name == "clamp" and op.inputs == 3 and not IS_PYRITE and shapes[0] != (3, 4):
+        pytest.skip("PyTorch fails where the clamped tensor itself is broadcast")
     xs = leaves(op, shapes)
     out = op.function(*xs, **op.kwargs)
     u = torch.randn(*out.shape, dtype=torch.float64)

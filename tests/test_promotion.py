@@ -32,7 +32,7 @@ def outcome(f):
 def differences(table, call):
     wrong = []
     for key, expected in table.items():
-        got = outcome(lambda: call(*map(operand, key.split())))
+        got = outcome(lambda key=key: call(*map(operand, key.split())))
         if got != expected:
             wrong.append(f"{key}: {got}, PyTorch {expected}")
     return wrong

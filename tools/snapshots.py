@@ -184,6 +184,9 @@ def promotion():
     def call(op, a, b):
         return lambda: getattr(torch, op)(a, b)
 
+    def call_unary(op, *arguments):
+        return lambda: getattr(torch, op)(*arguments)
+
     table = {"promote_types": {}, "result_type": {}, "binary": {}, "unary": {}, "reduce": {}}
     for a, b in itertools.product(DTYPES, DTYPES):
         table["promote_types"][f"{a} {b}"] = name(torch.promote_types(getattr(torch, a), getattr(torch, b)))
@@ -204,10 +207,10 @@ def promotion():
             for da in (1, 0):
                 rows[f"{a}{da} {kind}"] = outcome(call(op, make(a, not da), value))
     for op in UNARY:
-        table["unary"][op] = {a: outcome(lambda: getattr(torch, op)(make(a))) for a in DTYPES}
+        table["unary"][op] = {a: outcome(call_unary(op, make(a))) for a in DTYPES}
     for op in REDUCE:
         extra = (0,) if op == "cumsum" else ()
-        table["reduce"][op] = {a: outcome(lambda: getattr(torch, op)(make(a), *extra)) for a in DTYPES}
+        table["reduce"][op] = {a: outcome(call_unary(op, make(a), *extra)) for a in DTYPES}
     table["can_cast"] = {
         f"{a} {b}": torch.can_cast(getattr(torch, a), getattr(torch, b)) for a, b in itertools.product(DTYPES, DTYPES)
     }
