@@ -79,11 +79,11 @@ def test_compiled_docstrings(doc):
 
 
 def test_links_lead_somewhere():
-    broken = []
-    for page in PAGES:
-        if not page.exists():
-            continue
-        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-            if "://" not in target and not (page.parent / target).exists():
-                broken.append(f"{page.name}: {target}")
+    links = [
+        (page, target)
+        for page in PAGES
+        if page.exists()
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    ]
+    broken = [f"{p.name}: {t}" for p, t in links if "://" not in t and not (p.parent / t).exists()]
     assert not broken

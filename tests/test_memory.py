@@ -81,19 +81,27 @@ def test_references_do_not_leak():
     assert sys.getrefcount(x) == before
 
 
+def statistics():
+    from importlib import import_module
+
+    return import_module(f"{NAME}.backends.cpu").memory_stats()
+
+
 @pytest.mark.pyrite
 def test_statistics():
-    stats = torch.memory_stats()
-    before = stats["allocated_bytes"]
+    from pyrite.backends import cpu
+
+    before = statistics()["allocated_bytes.all.current"]
     x = torch.empty(1_000_000)
-    during = torch.memory_stats()
-    assert during["allocated_bytes"] - before >= 4_000_000
-    assert during["peak_bytes"] >= during["allocated_bytes"]
+    during = statistics()
+    assert during["allocated_bytes.all.current"] - before >= 4_000_000
+    assert during["allocated_bytes.all.peak"] >= during["allocated_bytes.all.current"]
+    assert during["reserved_bytes.all.current"] >= during["allocated_bytes.all.current"]
     del x
-    after = torch.memory_stats()
-    assert after["allocated_bytes"] <= before + 4096
-    torch.empty_cache()
-    assert torch.memory_stats()["cached_bytes"] <= after["cached_bytes"]
+    after = statistics()
+    assert after["allocated_bytes.all.current"] <= before + 4096
+    cpu.empty_cache()
+    assert statistics()["reserved_bytes.all.current"] < after["reserved_bytes.all.current"]
 
 
 @pytest.mark.pyrite
