@@ -7,6 +7,7 @@ pub mod cast;
 pub mod copy;
 pub mod gemm;
 pub mod map;
+pub mod matmul;
 pub mod pool;
 pub mod simd;
 pub mod vecmath;
@@ -92,8 +93,8 @@ impl Backend for Cpu {
     fn topk(&self, _: Arr, _: Arr, _: Arr, _: usize, _: bool) -> Result<()> {
         unsupported(Device::Cpu, "topk")
     }
-    fn gemm(&self, _: &Gemm) -> Result<()> {
-        unsupported(Device::Cpu, "gemm")
+    fn gemm(&self, g: &Gemm) -> Result<()> {
+        matmul::run(g)
     }
     fn conv(&self, _: &ConvGeometry, _: Conv) -> Result<()> {
         unsupported(Device::Cpu, "conv")

@@ -441,4 +441,5 @@ impl Buffers {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
