@@ -6,10 +6,13 @@ pub mod alloc;
 pub mod cast;
 pub mod copy;
 pub mod gemm;
+pub mod index;
 pub mod map;
 pub mod matmul;
 pub mod pool;
+pub mod random;
 pub mod simd;
+pub mod strided;
 pub mod vecmath;
 
 use pyrite_core::backend::*;
@@ -102,17 +105,17 @@ impl Backend for Cpu {
     fn pool(&self, _: &PoolGeometry, _: Pool) -> Result<()> {
         unsupported(Device::Cpu, "pool")
     }
-    fn index(&self, _: Index) -> Result<()> {
-        unsupported(Device::Cpu, "index")
+    fn index(&self, i: Index) -> Result<()> {
+        index::run(i)
     }
     fn rowwise(&self, _: Rowwise) -> Result<()> {
         unsupported(Device::Cpu, "rowwise")
     }
-    fn random(&self, _: Random, _: Philox, _: Arr) -> Result<()> {
-        unsupported(Device::Cpu, "random")
+    fn random(&self, dist: Random, at: Philox, dst: Arr) -> Result<()> {
+        random::fill(dist, at, dst)
     }
-    fn dropout(&self, _: Philox, _: f64, _: Arr, _: Arr, _: Arr) -> Result<()> {
-        unsupported(Device::Cpu, "dropout")
+    fn dropout(&self, at: Philox, p: f64, x: Arr, y: Arr, mask: Arr) -> Result<()> {
+        random::dropout(at, p, x, y, mask)
     }
     fn optim(&self, _: OptimStep, _: &[OptimParam]) -> Result<()> {
         unsupported(Device::Cpu, "optim")

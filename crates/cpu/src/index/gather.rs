@@ -1,0 +1,130 @@
+//! An index for every element along one dimension: `gather` and `scatter`.
+
+use super::elem::{check, meet_run, move_run};
+use super::{Bad, Indices, cost};
+use crate::by_size;
+use crate::pool::{chunks, parallel};
+use crate::strided::{Ptr, offset};
+use pyrite_core::backend::Scatter;
+use pyrite_core::{Arr, Result, bail, match_dtype};
+use smallvec::SmallVec;
+
+/// A job is one position of the outer dimensions and a block of the inner one (the last, unless that
+/// is `dim` itself): jobs never share a destination, so their order does not matter.
+struct Grid {
+    shape: SmallVec<[usize; 6]>,
+    /// Strides of `a` (same shape as the index), of the indexed array `b`, and of the index.
+    strides: [SmallVec<[isize; 6]>; 3],
+    dim: [isize; 3],
+    inner: [isize; 3],
+    n_dim: usize,
+    n_inner: usize,
+    size: usize,
+    blocks: (usize, usize),
+    jobs: usize,
+    chunks: (usize, usize),
+}
+
+fn grid(op: &str, a: &Arr, b: &Arr, idx: &Arr, dim: usize) -> Result<Grid> {
+    let r = idx.shape.len();
+    let fits = a.shape == idx.shape
+        && b.shape.len() == r
+        && dim < r.max(1)
+        && (0..r).all(|d| d == dim || idx.shape[d] <= b.shape[d]);
+    if !fits {
+        bail!(
+            Shape,
+            "{op}: shapes {:?} and {:?} with an index of shape {:?} do not fit along dimension {dim}",
+            a.shape,
+            b.shape,
+            idx.shape
+        );
+    }
+    let all = [a.strides, b.strides, idx.strides];
+    let stride = |d: Option<usize>| all.map(|s| d.and_then(|d| s.get(d).copied()).unwrap_or(0));
+    let inner = r.checked_sub(1).filter(|&l| l != dim);
+    let outer = (0..r).filter(|&d| d != dim && Some(d) != inner);
+    let shape: SmallVec<[usize; 6]> = outer.clone().map(|d| idx.shape[d]).collect();
+    let n_inner = inner.map_or(1, |d| idx.shape[d]);
+    let n_dim = idx.shape.get(dim).copied().unwrap_or(1);
+    let rows: usize = shape.iter().product();
+    let blocks = if rows < 16 { chunks(n_inner, 64) } else { (1, n_inner) };
+    let jobs = rows * blocks.0;
+    Ok(Grid {
+        shape,
+        strides: all.map(|s| outer.clone().map(|d| s[d]).collect()),
+        dim: stride((dim < r).then_some(dim)),
+        inner: stride(inner),
+        n_dim,
+        n_inner,
+        size: b.shape.get(dim).copied().unwrap_or(1),
+        blocks,
+        jobs,
+        chunks: chunks(jobs, 1 + 2048 / (blocks.1 * n_dim).max(1)),
+    })
+}
+
+impl Grid {
+    /// Calls `f(offset in a, offset in b before indexing, offset in idx)` for every element of the
+    /// chunk's jobs, `dim` outside and the inner dimension inside.
+    #[inline(always)]
+    fn walk(&self, chunk: usize, mut f: impl FnMut(isize, isize, isize)) {
+        let (_, each) = self.chunks;
+        for job in chunk * each..self.jobs.min((chunk + 1) * each) {
+            let (row, block) = (job / self.blocks.0, job % self.blocks.0);
+            let base = [0, 1, 2].map(|k| offset(&self.shape, &self.strides[k], row));
+            let (from, to) = (block * self.blocks.1, self.n_inner.min((block + 1) * self.blocks.1));
+            for d in 0..self.n_dim as isize {
+                let (oa, oi) = (base[0] + d * self.dim[0], base[2] + d * self.dim[2]);
+                for j in from as isize..to as isize {
+                    f(oa + j * self.inner[0], base[1] + j * self.inner[1], oi + j * self.inner[2]);
+                }
+            }
+        }
+    }
+    fn cost(&self, bytes: usize) -> u64 {
+        cost(self.shape.iter().product::<usize>() * self.n_inner * self.n_dim, bytes)
+    }
+}
+
+pub fn gather(dst: Arr, src: Arr, idx: Arr, dim: usize) -> Result<()> {
+    check("gather", &dst, &src, Scatter::Set)?;
+    let g = grid("gather", &dst, &src, &idx, dim)?;
+    let (ix, bad) = (Indices::new("gather", &idx)?, Bad::new());
+    let size = dst.dtype.size();
+    let (d, s) = (Ptr(dst.ptr), Ptr(src.ptr));
+    by_size!(size, |T| {
+        parallel(g.chunks.0, g.cost(size), &|c| {
+            let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
+            // SAFETY: the walk stays inside dst and idx, which have one shape, and inside src in
+            // every dimension but `dim`, where the index is checked.
+            g.walk(c, |oa, ob, oi| unsafe {
+                let at = ix.at(oi);
+                if bad.ok(at, g.size) {
+                    move_run(d.offset(oa), 1, s.offset(ob + at as isize * g.dim[1]), 1, 1);
+                }
+            })
+        })
+    });
+    bad.result("gather")
+}
+
+pub fn scatter(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result<()> {
+    check("scatter", &dst, &src, how)?;
+    let g = grid("scatter", &src, &dst, &idx, dim)?;
+    let (ix, bad) = (Indices::new("scatter", &idx)?, Bad::new());
+    let (d, s) = (Ptr(dst.ptr), Ptr(src.ptr));
+    match_dtype!(all, dst.dtype, |T| {
+        parallel(g.chunks.0, g.cost(size_of::<T>()), &|c| {
+            let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
+            // SAFETY: as in `gather`; elements of one destination are all in one job.
+            g.walk(c, |oa, ob, oi| unsafe {
+                let at = ix.at(oi);
+                if bad.ok(at, g.size) {
+                    meet_run(how, d.offset(ob + at as isize * g.dim[1]), 1, s.offset(oa), 1, 1);
+                }
+            })
+        })
+    });
+    bad.result("scatter")
+}

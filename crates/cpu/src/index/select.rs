@@ -1,0 +1,124 @@
+//! One index tensor along one dimension: `index_select` and its stores (embedding, `index_add`).
+
+use super::elem::{check, meet_run, move_run};
+use super::{Bad, Indices, Nest, cost};
+use crate::by_size;
+use crate::pool::{chunks, parallel};
+use crate::strided::Ptr;
+use pyrite_core::backend::Scatter;
+use pyrite_core::{Arr, Result, bail, match_dtype};
+
+/// What both directions share: `a` is the array with positions `0..k` along `dim`, `b` the indexed one.
+struct Plan {
+    /// All other dimensions, less the dense stretch.
+    rest: Nest,
+    run: usize,
+    /// Strides of `a` and `b` along `dim`, of the index, and sizes of `idx` and of `b` along `dim`.
+    sa: isize,
+    sb: isize,
+    si: isize,
+    k: usize,
+    size: usize,
+}
+
+fn plan(op: &str, a: &Arr, b: &Arr, idx: &Arr, dim: usize) -> Result<Plan> {
+    let same = a.shape.len() == b.shape.len()
+        && dim < a.shape.len()
+        && (0..a.shape.len()).all(|d| d == dim || a.shape[d] == b.shape[d]);
+    let k = idx.numel();
+    if !same || idx.shape.len() > 1 || a.shape[dim] != k {
+        bail!(
+            Shape,
+            "{op}: shapes {:?} and {:?} with an index of shape {:?} do not fit along dimension {dim}",
+            a.shape,
+            b.shape,
+            idx.shape
+        );
+    }
+    let of = |d: usize| (a.shape[d], [a.strides[d], b.strides[d]]);
+    // Dense stretches may only be made of dimensions inside `dim`.
+    let mut inner = Nest::new((dim + 1..a.shape.len()).map(of));
+    let run = inner.pop_dense();
+    let mut rest = Nest::new((0..dim).map(of));
+    rest.dims.extend(inner.dims);
+    Ok(Plan {
+        rest,
+        run,
+        sa: a.strides[dim],
+        sb: b.strides[dim],
+        si: idx.strides.first().copied().unwrap_or(0),
+        k,
+        size: b.shape[dim],
+    })
+}
+
+pub fn select(dst: Arr, src: Arr, idx: Arr, dim: usize) -> Result<()> {
+    let op = "index_select";
+    check(op, &dst, &src, Scatter::Set)?;
+    let p = plan(op, &dst, &src, &idx, dim)?;
+    let (ix, bad) = (Indices::new(op, &idx)?, Bad::new());
+    let total = p.rest.len() * p.k;
+    let size = dst.dtype.size();
+    let (n, each) = chunks(total, 1 + 2048 / p.run.max(1));
+    let (dst, src) = (Ptr(dst.ptr), Ptr(src.ptr));
+    by_size!(size, |T| {
+        parallel(n, cost(total, p.run * size), &|c| {
+            let (d, s) = (dst.get().cast::<T>(), src.get().cast::<T>());
+            let (mut i, end) = (c * each, total.min((c + 1) * each));
+            while i < end {
+                let (row, first) = (i / p.k, i % p.k);
+                let [da, sb] = p.rest.offset(row);
+                let last = p.k.min(first + (end - i));
+                for j in first..last {
+                    // SAFETY: `j` is a position of the index; offsets come from positions inside
+                    // both arrays, the indexed one being checked here.
+                    unsafe {
+                        let at = ix.at(j as isize * p.si);
+                        if bad.ok(at, p.size) {
+                            let to = d.offset(da + j as isize * p.sa);
+                            move_run(to, 1, s.offset(sb + at as isize * p.sb), 1, p.run);
+                        }
+                    }
+                }
+                i += last - first;
+            }
+        })
+    });
+    bad.result(op)
+}
+
+pub fn into(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result<()> {
+    let op = "index_put along a dimension";
+    check(op, &dst, &src, how)?;
+    let p = plan(op, &src, &dst, &idx, dim)?;
+    let (ix, bad) = (Indices::new(op, &idx)?, Bad::new());
+    // Equal indices meet in one destination, so chunks are made of the other dimensions: whole rows
+    // of `rest`, or stretches of the dense run. Inside a chunk the order is that of the index.
+    let rows = p.rest.len();
+    let parts = if rows < 16 { chunks(p.run, 64) } else { (1, p.run) };
+    let (jobs, size) = (rows * parts.0, dst.dtype.size());
+    let (n, each) = chunks(jobs, 1 + 2048 / (parts.1 * p.k).max(1));
+    let (d, s) = (Ptr(dst.ptr), Ptr(src.ptr));
+    match_dtype!(all, dst.dtype, |T| {
+        parallel(n, cost(rows * p.k, p.run * size), &|c| {
+            let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
+            for job in c * each..jobs.min((c + 1) * each) {
+                let [so, to] = p.rest.offset(job / parts.0);
+                let from = job % parts.0 * parts.1;
+                let len = parts.1.min(p.run - from);
+                for j in 0..p.k {
+                    // SAFETY: as in `select`; no other chunk has this part of these rows.
+                    unsafe {
+                        let at = ix.at(j as isize * p.si);
+                        if bad.ok(at, p.size) {
+                            let to = d.offset(to + at as isize * p.sb).add(from);
+                            let so = s.offset(so + j as isize * p.sa).add(from);
+                            meet_run(how, to, 1, so, 1, len);
+                        }
+                    }
+                }
+            }
+        })
+    });
+    bad.result(op)
+}
