@@ -410,10 +410,7 @@ impl F32Lanes for F32x8 {
     }
     #[inline(always)]
     fn narrow(lo: F64x4, hi: F64x4) -> Self {
-        F32x8(i!(_mm256_set_m128(
-            _mm256_cvtpd_ps(hi.0),
-            _mm256_cvtpd_ps(lo.0)
-        )))
+        F32x8(i!(_mm256_set_m128(_mm256_cvtpd_ps(hi.0), _mm256_cvtpd_ps(lo.0))))
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const u16) -> Self {

@@ -74,11 +74,7 @@ macro_rules! mask {
             /// The first `n` lanes.
             #[inline(always)]
             fn first(n: usize) -> $u {
-                if n >= <$u>::BITS as usize {
-                    <$u>::MAX
-                } else {
-                    ((1u32 << n) - 1) as $u
-                }
+                if n >= <$u>::BITS as usize { <$u>::MAX } else { ((1u32 << n) - 1) as $u }
             }
         }
     };

@@ -7,12 +7,7 @@ use super::Lanes;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 pub trait Base:
-    Lanes
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Neg<Output = Self>
+    Lanes + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
 {
     /// Integers as wide as the float, one per lane.
     type I: Copy;
@@ -85,10 +80,7 @@ macro_rules! soft_split {
         let x = <Self as Any>::select(tiny, $x * Self::lit($up), $x);
         let ix = x.bits_();
         // Exponent counted from 0.75, kept positive because not every set shifts arithmetically.
-        let t = Self::iadd_(
-            Self::isub_(ix, Self::isplat_($c75)),
-            Self::shl_mant_(Self::isplat_($bias)),
-        );
+        let t = Self::iadd_(Self::isub_(ix, Self::isplat_($c75)), Self::shl_mant_(Self::isplat_($bias)));
         let e = Self::isub_(Self::shr_mant_(t), Self::isplat_($bias));
         let m = Self::of_bits_(Self::isub_(ix, Self::shl_mant_(e)));
         let magic = Self::lit($magic);

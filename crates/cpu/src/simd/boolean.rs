@@ -95,12 +95,11 @@ impl Lanes for B8 {
     }
     #[inline(always)]
     unsafe fn load_partial(p: *const bool, n: usize, fill: bool) -> Self {
-        // SAFETY: read only if the caller promised one byte.
         if n == 0 {
-            B8(fill)
-        } else {
-            unsafe { Self::load(p) }
+            return B8(fill);
         }
+        // SAFETY: the caller promised one readable byte.
+        unsafe { Self::load(p) }
     }
     #[inline(always)]
     unsafe fn store_partial(self, p: *mut bool, n: usize) {

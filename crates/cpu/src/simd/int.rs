@@ -85,19 +85,11 @@ macro_rules! int_lane {
             }
             #[inline(always)]
             fn fmod(a: Self, b: Self) -> Self {
-                if b.0 == 0 {
-                    S(0)
-                } else {
-                    S(a.0.wrapping_rem(b.0))
-                }
+                if b.0 == 0 { S(0) } else { S(a.0.wrapping_rem(b.0)) }
             }
             #[inline(always)]
             fn trunc_div(a: Self, b: Self) -> Self {
-                if b.0 == 0 {
-                    S(0)
-                } else {
-                    S(a.0.wrapping_div(b.0))
-                }
+                if b.0 == 0 { S(0) } else { S(a.0.wrapping_div(b.0)) }
             }
             #[inline(always)]
             fn floor_div(a: Self, b: Self) -> Self {
@@ -105,11 +97,7 @@ macro_rules! int_lane {
                     return S(0);
                 }
                 let (q, r) = (a.0.wrapping_div(b.0), a.0.wrapping_rem(b.0));
-                S(if r != 0 && (r < 0) != (b.0 < 0) {
-                    q.wrapping_sub(1)
-                } else {
-                    q
-                })
+                S(if r != 0 && (r < 0) != (b.0 < 0) { q.wrapping_sub(1) } else { q })
             }
             #[inline(always)]
             fn remainder(a: Self, b: Self) -> Self {
@@ -117,11 +105,7 @@ macro_rules! int_lane {
                     return S(0);
                 }
                 let r = a.0.wrapping_rem(b.0);
-                S(if r != 0 && (r < 0) != (b.0 < 0) {
-                    r.wrapping_add(b.0)
-                } else {
-                    r
-                })
+                S(if r != 0 && (r < 0) != (b.0 < 0) { r.wrapping_add(b.0) } else { r })
             }
             #[inline(always)]
             fn pow(a: Self, b: Self) -> Self {
@@ -130,11 +114,7 @@ macro_rules! int_lane {
                     return S(if a.0 == 1 {
                         1
                     } else if $signed && a.0 == (0 as $t).wrapping_sub(1) {
-                        if b.0 & 1 == 0 {
-                            1
-                        } else {
-                            (0 as $t).wrapping_sub(1)
-                        }
+                        if b.0 & 1 == 0 { 1 } else { (0 as $t).wrapping_sub(1) }
                     } else {
                         0
                     });

@@ -253,9 +253,7 @@ fn dispatch_unchecked<K: ArchKernel>(isa: Isa, k: K) -> K::Out {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"
-)]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 fn run_avx512<K: ArchKernel>(k: K) -> K::Out {
     k.run::<Avx512Arch>()
 }

@@ -75,12 +75,11 @@ macro_rules! one_lane_memory {
         }
         #[inline(always)]
         unsafe fn load_partial(p: *const $t, n: usize, fill: $t) -> Self {
-            // SAFETY: read only if the caller promised one element.
             if n == 0 {
-                S(fill)
-            } else {
-                unsafe { Self::load(p) }
+                return S(fill);
             }
+            // SAFETY: the caller promised one readable element.
+            unsafe { Self::load(p) }
         }
         #[inline(always)]
         unsafe fn store_partial(self, p: *mut $t, n: usize) {
@@ -205,11 +204,7 @@ macro_rules! scalar_float {
             const FMA: bool = HAS_FMA;
             #[inline(always)]
             fn fma_(a: Self, b: Self, c: Self) -> Self {
-                if HAS_FMA {
-                    S(a.0.mul_add(b.0, c.0))
-                } else {
-                    S(a.0 * b.0 + c.0)
-                }
+                if HAS_FMA { S(a.0.mul_add(b.0, c.0)) } else { S(a.0 * b.0 + c.0) }
             }
             #[inline(always)]
             fn fma_exact_(a: Self, b: Self, c: Self) -> Self {
@@ -328,26 +323,8 @@ macro_rules! scalar_float {
     };
 }
 
-scalar_float!(
-    f32,
-    u32,
-    23,
-    12582912.0,
-    127,
-    1.1754943508222875e-38,
-    16777216.0,
-    24.0
-);
-scalar_float!(
-    f64,
-    u64,
-    52,
-    6755399441055744.0,
-    1023,
-    2.2250738585072014e-308,
-    18014398509481984.0,
-    54.0
-);
+scalar_float!(f32, u32, 23, 12582912.0, 127, 1.1754943508222875e-38, 16777216.0, 24.0);
+scalar_float!(f64, u64, 52, 6755399441055744.0, 1023, 2.2250738585072014e-308, 18014398509481984.0, 54.0);
 
 impl F32Lanes for S<f32> {
     type D = S<f64>;

@@ -4,10 +4,7 @@ use super::*;
 use pyrite_core::expr::{Int, Mask, Num};
 
 fn all() -> Vec<Isa> {
-    [Isa::Scalar, Isa::Avx2, Isa::Avx512]
-        .into_iter()
-        .filter(|i| *i <= detect())
-        .collect()
+    [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|i| *i <= detect()).collect()
 }
 
 struct Memory;
@@ -43,15 +40,8 @@ where
                 assert_eq!(out[k], if k < n { f(k) } else { f(90) });
             }
             for pattern in [0u32, 1, 0xffff, 0x5555, 0x8421, 0x1234] {
-                let bits: Vec<u8> = (0..V::N)
-                    .map(|k| {
-                        if pattern >> k & 1 == 1 {
-                            1 + k as u8 * 7
-                        } else {
-                            0
-                        }
-                    })
-                    .collect();
+                let bits: Vec<u8> =
+                    (0..V::N).map(|k| if pattern >> k & 1 == 1 { 1 + k as u8 * 7 } else { 0 }).collect();
                 let m = V::load_mask(bits.as_ptr(), n);
                 let mut back = vec![9u8; V::N + 1];
                 V::store_mask(m, back.as_mut_ptr(), n);
@@ -92,10 +82,7 @@ impl<F: Op2> ArchKernel for Two<F> {
         let _ = &self.f;
         let b64: Vec<f64> = self.b.iter().map(|v| *v as f64).collect();
         let a64: Vec<f64> = self.a.iter().map(|v| *v as f64).collect();
-        (
-            each2::<A::F32, F>(&self.a, &self.b),
-            each2::<A::F64, F>(&a64, &b64),
-        )
+        (each2::<A::F32, F>(&self.a, &self.b), each2::<A::F64, F>(&a64, &b64))
     }
 }
 #[inline(always)]
@@ -151,14 +138,7 @@ fn check<F: Op2 + Copy>(f: F, want32: fn(f32, f32) -> f32, want64: fn(f64, f64) 
         }
     }
     for isa in all() {
-        let (r32, r64) = dispatch_on(
-            isa,
-            Two {
-                a: a.clone(),
-                b: b.clone(),
-                f,
-            },
-        );
+        let (r32, r64) = dispatch_on(isa, Two { a: a.clone(), b: b.clone(), f });
         for k in 0..a.len() {
             let (x, y) = (a[k], b[k]);
             let w = want32(x, y);
@@ -227,11 +207,7 @@ macro_rules! py_mod {
     () => {
         |a, b| {
             let m = a % b;
-            if m != 0.0 && (m < 0.0) != (b < 0.0) {
-                m + b
-            } else {
-                m
-            }
+            if m != 0.0 && (m < 0.0) != (b < 0.0) { m + b } else { m }
         }
     };
 }
@@ -242,34 +218,21 @@ mod cases {
     case!(remainder, |a, b| Num::remainder(a, b), py_mod!(), py_mod!());
     case!(maximum, |a, b| Num::maximum(a, b), max_of!(), max_of!());
     case!(minimum, |a, b| Num::minimum(a, b), min_of!(), min_of!());
-    case!(floor, |a, _| Float::floor(a), |a, _| a.floor(), |a, _| a
-        .floor());
-    case!(ceil, |a, _| Float::ceil(a), |a, _| a.ceil(), |a, _| a
-        .ceil());
-    case!(trunc, |a, _| Float::trunc(a), |a, _| a.trunc(), |a, _| a
-        .trunc());
-    case!(
-        round,
-        |a, _| Float::round(a),
-        |a, _| a.round_ties_even(),
-        |a, _| a.round_ties_even()
-    );
+    case!(floor, |a, _| Float::floor(a), |a, _| a.floor(), |a, _| a.floor());
+    case!(ceil, |a, _| Float::ceil(a), |a, _| a.ceil(), |a, _| a.ceil());
+    case!(trunc, |a, _| Float::trunc(a), |a, _| a.trunc(), |a, _| a.trunc());
+    case!(round, |a, _| Float::round(a), |a, _| a.round_ties_even(), |a, _| a.round_ties_even());
     case!(neg, |a, _| -a, |a, _| -a, |a, _| -a);
     case!(abs, |a, _| Num::abs(a), |a, _| a.abs(), |a, _| a.abs());
-    case!(sqrt, |a, _| Float::sqrt(a), |a, _| a.sqrt(), |a, _| a
-        .sqrt());
-    case!(
-        copysign,
-        |a, b| Float::copysign(a, b),
-        |a, b| a.copysign(b),
-        |a, b| a.copysign(b)
-    );
-    case!(
-        signbit,
-        |a, b| V_select(a, b),
-        |a, b| if a.is_sign_negative() { b } else { a },
-        |a, b| if a.is_sign_negative() { b } else { a }
-    );
+    case!(sqrt, |a, _| Float::sqrt(a), |a, _| a.sqrt(), |a, _| a.sqrt());
+    case!(copysign, |a, b| Float::copysign(a, b), |a, b| a.copysign(b), |a, b| a.copysign(b));
+    case!(signbit, |a, b| V_select(a, b), |a, b| if a.is_sign_negative() { b } else { a }, |a, b| if a
+        .is_sign_negative()
+    {
+        b
+    } else {
+        a
+    });
     #[allow(non_snake_case)]
     #[inline(always)]
     fn V_select<V: FloatLanes>(a: V, b: V) -> V {
@@ -296,20 +259,11 @@ impl ArchKernel for Halves {
                 for k in 0..A::F32::N {
                     assert_eq!(back.extract(k).to_bits(), v.extract(k).to_bits());
                 }
-                let (h, b) = (
-                    A::F32::load_f16(h.as_ptr().add(i)),
-                    A::F32::load_bf16(b.as_ptr().add(i)),
-                );
+                let (h, b) = (A::F32::load_f16(h.as_ptr().add(i)), A::F32::load_bf16(b.as_ptr().add(i)));
                 for k in 0..A::F32::N {
                     let x = v.extract(k);
-                    assert_eq!(
-                        h.extract(k).to_bits(),
-                        half::f16::from_f32(x).to_f32().to_bits()
-                    );
-                    assert_eq!(
-                        b.extract(k).to_bits(),
-                        half::bf16::from_f32(x).to_f32().to_bits()
-                    );
+                    assert_eq!(h.extract(k).to_bits(), half::f16::from_f32(x).to_f32().to_bits());
+                    assert_eq!(b.extract(k).to_bits(), half::bf16::from_f32(x).to_f32().to_bits());
                 }
             }
         }
@@ -328,11 +282,7 @@ fn halves() {
         let (h, b) = dispatch_on(isa, Halves(x.clone()));
         for (k, v) in x.iter().enumerate() {
             assert_eq!(h[k], half::f16::from_f32(*v).to_bits(), "{isa:?} f16 {v:e}");
-            assert_eq!(
-                b[k],
-                half::bf16::from_f32(*v).to_bits(),
-                "{isa:?} bf16 {v:e}"
-            );
+            assert_eq!(b[k], half::bf16::from_f32(*v).to_bits(), "{isa:?} bf16 {v:e}");
         }
     }
 }
@@ -385,4 +335,120 @@ fn integers() {
     assert_eq!(Int::gcd(i(-12), i(18)), i(6));
     assert_eq!(S::<u8>::lit(-1.0), S(255));
     assert_eq!(S::<u64>::lit(-1.0), S(u64::MAX));
+}
+
+/// Integer loops as the compiler vectorises them. Not a check: `-- --ignored --nocapture integer_speed`.
+#[test]
+#[ignore = "prints timings"]
+fn integer_speed() {
+    struct Map<'a, V: Lanes, F>(&'a [V::Elem], &'a [V::Elem], &'a mut [V::Elem], F);
+    trait Op {
+        fn op<V: Lanes + Ops>(a: V, b: V) -> V;
+    }
+    trait Ops: Any {
+        fn add(a: Self, b: Self) -> Self;
+        fn mul(a: Self, b: Self) -> Self;
+        fn max(a: Self, b: Self) -> Self;
+    }
+    macro_rules! ops {
+        ($($t:ty)*) => { $(
+            impl Ops for S<$t> {
+                #[inline(always)]
+                fn add(a: Self, b: Self) -> Self { a + b }
+                #[inline(always)]
+                fn mul(a: Self, b: Self) -> Self { a * b }
+                #[inline(always)]
+                fn max(a: Self, b: Self) -> Self { Num::maximum(a, b) }
+            }
+        )* };
+    }
+    ops!(u8 i16 i32 i64);
+    impl Ops for B8 {
+        #[inline(always)]
+        fn add(a: Self, b: Self) -> Self {
+            a | b
+        }
+        #[inline(always)]
+        fn mul(a: Self, b: Self) -> Self {
+            a & b
+        }
+        #[inline(always)]
+        fn max(a: Self, b: Self) -> Self {
+            a ^ b
+        }
+    }
+    impl<V: Lanes + Ops, F: Op> ArchKernel for Map<'_, V, F> {
+        type Out = ();
+        #[inline(always)]
+        fn run<A: Arch>(self) {
+            let n = self.0.len();
+            assert!(self.1.len() == n && self.2.len() == n);
+            for i in 0..n {
+                // SAFETY: one lane, i < n.
+                unsafe {
+                    F::op(V::load(self.0.as_ptr().add(i)), V::load(self.1.as_ptr().add(i)))
+                        .store(self.2.as_mut_ptr().add(i))
+                };
+            }
+        }
+    }
+    struct Less<'a, V: Lanes>(&'a [V::Elem], &'a [V::Elem], &'a mut [u8]);
+    impl<V: Lanes> ArchKernel for Less<'_, V> {
+        type Out = ();
+        #[inline(always)]
+        fn run<A: Arch>(self) {
+            let n = self.0.len();
+            assert!(self.1.len() == n && self.2.len() == n);
+            for i in 0..n {
+                // SAFETY: one lane, i < n.
+                unsafe {
+                    let m = V::lt(V::load(self.0.as_ptr().add(i)), V::load(self.1.as_ptr().add(i)));
+                    V::store_mask(m, self.2.as_mut_ptr().add(i), 1);
+                }
+            }
+        }
+    }
+    macro_rules! op {
+        ($n:ident) => {{
+            struct O;
+            impl Op for O {
+                #[inline(always)]
+                fn op<V: Lanes + Ops>(a: V, b: V) -> V {
+                    V::$n(a, b)
+                }
+            }
+            O
+        }};
+    }
+    fn least(mut f: impl FnMut()) -> f64 {
+        (0..30)
+            .map(|_| {
+                let t = std::time::Instant::now();
+                for _ in 0..10 {
+                    f()
+                }
+                t.elapsed().as_nanos() as f64 / 40960.0
+            })
+            .fold(f64::MAX, f64::min)
+    }
+    macro_rules! time {
+        ($v:ty, $e:ty, $f:expr) => {
+            let a: Vec<$e> = (0..4096usize).map($f).collect();
+            let b: Vec<$e> = (0..4096usize).map(|k| k * 7 % 101).map($f).collect();
+            let mut o = a.clone();
+            let mut m = vec![0u8; 4096];
+            for isa in all() {
+                println!("{:6} {isa:?}: add {:.3} mul {:.3} max {:.3} lt {:.3}", stringify!($e),
+                    least(|| dispatch_on(isa, Map::<$v, _>(&a, &b, &mut o, op!(add)))),
+                    least(|| dispatch_on(isa, Map::<$v, _>(&a, &b, &mut o, op!(mul)))),
+                    least(|| dispatch_on(isa, Map::<$v, _>(&a, &b, &mut o, op!(max)))),
+                    least(|| dispatch_on(isa, Less::<$v>(&a, &b, &mut m))));
+            }
+        };
+    }
+    time!(S<u8>, u8, |k| k as u8);
+    time!(S<i16>, i16, |k| k as i16);
+    time!(S<i32>, i32, |k| k as i32);
+    time!(S<i64>, i64, |k| k as i64);
+    time!(B8, bool, |k| k % 3 == 0);
 }

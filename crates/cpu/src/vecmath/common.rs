@@ -36,20 +36,13 @@ pub fn minimum<V: Base>(a: V, b: V) -> V {
 /// `fmod` by one division where the quotient is small enough for it to be exact, else by `slow`.
 /// `limit` is a quarter of 2^(mantissa bits + 1), `tiny` a divisor whose quotients can't underflow.
 #[inline(always)]
-pub fn fmod<V: Base>(
-    a: V,
-    b: V,
-    limit: f64,
-    tiny: f64,
-    slow: impl Fn(V::Elem, V::Elem) -> V::Elem,
-) -> V {
+pub fn fmod<V: Base>(a: V, b: V, limit: f64, tiny: f64, slow: impl Fn(V::Elem, V::Elem) -> V::Elem) -> V {
     if !V::FMA {
         return a.each2_(b, slow);
     }
     let (aa, ab) = (a.abs_(), b.abs_());
     let q = aa / ab;
-    let fast =
-        V::lt(q, V::lit(limit)) & V::lt(V::lit(tiny), ab) & V::lt(ab, V::lit(f64::MAX.min(3.0e38)));
+    let fast = V::lt(q, V::lit(limit)) & V::lt(V::lit(tiny), ab) & V::lt(ab, V::lit(f64::MAX.min(3.0e38)));
     // NaN operands fail the comparisons and take the slow way, too.
     if (!fast).any() {
         return a.each2_(b, slow);

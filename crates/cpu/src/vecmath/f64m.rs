@@ -226,13 +226,7 @@ pub fn log2<V: D>(x: V) -> V {
 
 #[inline(always)]
 pub fn log10<V: D>(x: V) -> V {
-    log_base(
-        x,
-        0.3010299955494702,
-        1.1451100898021838e-10,
-        std::f64::consts::LOG10_E,
-        1.098319650216765e-17,
-    )
+    log_base(x, 0.3010299955494702, 1.1451100898021838e-10, std::f64::consts::LOG10_E, 1.098319650216765e-17)
 }
 
 /// Above this, squares drown 1 and the inverse hyperbolic functions are `log(2 x)`.

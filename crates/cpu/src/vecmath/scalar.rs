@@ -137,14 +137,10 @@ fn near_root(x: f64) -> f64 {
 pub fn erfinv(y: f64) -> f64 {
     let a = y.abs();
     if !(a < 1.0) {
-        return if a == 1.0 {
-            f64::INFINITY.copysign(y)
-        } else {
-            f64::NAN
-        };
+        return if a == 1.0 { f64::INFINITY.copysign(y) } else { f64::NAN };
     }
     // The derivative at zero; the next term is relatively y^2 * 0.26.
-    const HALF_SQRT_PI: f64 = 0.886226925452758013649;
+    const HALF_SQRT_PI: f64 = 0.886226925452758;
     if a < 1e-9 {
         return y * HALF_SQRT_PI;
     }
@@ -153,11 +149,7 @@ pub fn erfinv(y: f64) -> f64 {
     let t = 2.0 / (std::f64::consts::PI * 0.147) + 0.5 * l;
     let mut x = ((t * t - l / 0.147).sqrt() - t).sqrt();
     for _ in 0..3 {
-        let err = if a < 0.5 {
-            libm::erf(x) - a
-        } else {
-            (1.0 - a) - libm::erfc(x)
-        };
+        let err = if a < 0.5 { libm::erf(x) - a } else { (1.0 - a) - libm::erfc(x) };
         let u = err * HALF_SQRT_PI * (x * x).exp();
         x -= u / (1.0 + x * u);
     }

@@ -87,11 +87,7 @@ fn map2<V: FloatLanes, F: F2>(a: &[V::Elem], b: &[V::Elem], out: &mut [V::Elem])
 fn ulp32(got: f32, want: f64) -> f64 {
     let near = want as f32;
     if got.is_nan() || want.is_nan() {
-        return if got.is_nan() && want.is_nan() {
-            0.0
-        } else {
-            f64::INFINITY
-        };
+        return if got.is_nan() && want.is_nan() { 0.0 } else { f64::INFINITY };
     }
     if got == near {
         // Signs of zeros are part of the answer where the exact value is a zero.
@@ -112,11 +108,7 @@ fn ulp32(got: f32, want: f64) -> f64 {
         };
     }
     if near.is_infinite() {
-        return if got.abs() == f32::MAX {
-            1.0
-        } else {
-            f64::INFINITY
-        };
+        return if got.abs() == f32::MAX { 1.0 } else { f64::INFINITY };
     }
     let e = (near.abs().to_bits() >> 23).max(1) as i32 - 150;
     (got as f64 - want).abs() / 2f64.powi(e)
@@ -125,18 +117,10 @@ fn ulp32(got: f32, want: f64) -> f64 {
 /// The distance of two doubles in steps.
 fn steps64(got: f64, want: f64) -> f64 {
     if got.is_nan() || want.is_nan() {
-        return if got.is_nan() && want.is_nan() {
-            0.0
-        } else {
-            f64::INFINITY
-        };
+        return if got.is_nan() && want.is_nan() { 0.0 } else { f64::INFINITY };
     }
     if want == 0.0 && got == 0.0 {
-        return if got.is_sign_negative() == want.is_sign_negative() {
-            0.0
-        } else {
-            f64::INFINITY
-        };
+        return if got.is_sign_negative() == want.is_sign_negative() { 0.0 } else { f64::INFINITY };
     }
     let key = |v: f64| {
         let b = v.to_bits() as i64;
@@ -146,16 +130,11 @@ fn steps64(got: f64, want: f64) -> f64 {
 }
 
 fn sets() -> Vec<Isa> {
-    [Isa::Scalar, Isa::Avx2, Isa::Avx512]
-        .into_iter()
-        .filter(|i| *i <= detect())
-        .collect()
+    [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|i| *i <= detect()).collect()
 }
 
 fn walk32(stride: u64) -> Vec<f32> {
-    let mut x: Vec<f32> = (0..(1u64 << 32) / stride)
-        .map(|k| f32::from_bits((k * stride) as u32))
-        .collect();
+    let mut x: Vec<f32> = (0..(1u64 << 32) / stride).map(|k| f32::from_bits((k * stride) as u32)).collect();
     x.extend(edges().iter().map(|v| *v as f32));
     x
 }
@@ -282,11 +261,7 @@ fn unary<F: F1 + Copy>(
         }
         dispatch_on(isa, Map64(&y, &mut out64, f));
         for k in 0..y.len() {
-            worst(
-                steps64(out64[k], want(y[k])),
-                (y[k], out64[k], want(y[k])),
-                &mut e64,
-            );
+            worst(steps64(out64[k], want(y[k])), (y[k], out64[k], want(y[k])), &mut e64);
         }
         // Every position gives the same: the walk again, one element later.
         let mut again = vec![0f32; 1000];
@@ -330,10 +305,8 @@ fn binary<F: F2 + Copy>(
         a.push(base[k]);
         b.push(base[(k * 7919 + 1) % base.len()]);
     }
-    let (a32, b32): (Vec<f32>, Vec<f32>) = (
-        a.iter().map(|v| *v as f32).collect(),
-        b.iter().map(|v| *v as f32).collect(),
-    );
+    let (a32, b32): (Vec<f32>, Vec<f32>) =
+        (a.iter().map(|v| *v as f32).collect(), b.iter().map(|v| *v as f32).collect());
     let (mut out, mut out64) = (vec![0f32; a.len()], vec![0f64; a.len()]);
     for isa in sets() {
         let (mut e32, mut e64) = ((0.0, String::new()), (0.0, String::new()));
@@ -360,11 +333,7 @@ fn binary<F: F2 + Copy>(
 }
 
 fn sigmoid(x: f64) -> f64 {
-    if x < -700.0 {
-        x.exp()
-    } else {
-        1.0 / (1.0 + (-x).exp())
-    }
+    if x < -700.0 { x.exp() } else { 1.0 / (1.0 + (-x).exp()) }
 }
 
 macro_rules! rows {
@@ -439,10 +408,7 @@ fn ulp_table() {
     }
     for group in rows.chunk_by(|a, b| a.name == b.name) {
         let cell = |isa: Isa, f: fn(&Row) -> f64| {
-            group
-                .iter()
-                .find(|r| r.isa == isa)
-                .map_or("-".into(), |r| format!("{:.2}", f(r)))
+            group.iter().find(|r| r.isa == isa).map_or("-".into(), |r| format!("{:.2}", f(r)))
         };
         text += &format!(
             "| {} | {} | {} | {} |\n",
@@ -456,10 +422,7 @@ fn ulp_table() {
         std::fs::write(file, text).unwrap_or_else(|e| panic!("{e}"));
     }
     for r in rows.iter().filter(|r| r.bad) {
-        println!(
-            "TOO FAR {} {:?}: {} {} {}",
-            r.name, r.isa, r.f32_ulp, r.f64_steps, r.at
-        );
+        println!("TOO FAR {} {:?}: {} {} {}", r.name, r.isa, r.f32_ulp, r.f64_steps, r.at);
     }
     assert!(!rows.iter().any(|r| r.bad));
 }
@@ -470,17 +433,11 @@ fn ulp_table() {
 fn digamma_and_erfinv_values() {
     for (x, want) in DIGAMMA {
         let got = reference::digamma(x);
-        assert!(
-            (got - want).abs() <= 1e-14 * want.abs(),
-            "digamma({x}) = {got}, want {want}"
-        );
+        assert!((got - want).abs() <= 1e-14 * want.abs(), "digamma({x}) = {got}, want {want}");
     }
     for (x, want) in ERFINV {
         let got = reference::erfinv(x);
-        assert!(
-            (got - want).abs() <= 6e-16 * want.abs(),
-            "erfinv({x}) = {got}, want {want}"
-        );
+        assert!((got - want).abs() <= 6e-16 * want.abs(), "erfinv({x}) = {got}, want {want}");
     }
     assert_eq!(reference::erfinv(1.0), f64::INFINITY);
     assert_eq!(reference::erfinv(-1.0), f64::NEG_INFINITY);

@@ -142,11 +142,7 @@ pub fn atan2<V: D>(y: V, x: V) -> V {
     let scale = V::select(V::lt(V::lit(1e300), d), V::lit(0.25), V::lit(1.0));
     let r = atan_quotient(n * scale, d * scale);
     let r = V::select(flip, V::lit(FRAC_PI_2) - (r - V::lit(PIO2_MID)), r);
-    let r = V::select(
-        x.sign_(),
-        V::lit(2.0 * FRAC_PI_2) - (r - V::lit(2.0 * PIO2_MID)),
-        r,
-    );
+    let r = V::select(x.sign_(), V::lit(2.0 * FRAC_PI_2) - (r - V::lit(2.0 * PIO2_MID)), r);
     let r = V::copysign_(r, y);
     V::select(x.is_nan_() | y.is_nan_(), x + y, r)
 }
