@@ -14,6 +14,18 @@ pub fn poly<V: Base, const K: usize>(x: V, c: &[f64; K]) -> V {
     s
 }
 
+/// `a - n * b` as a sum of two numbers. The general form of the error term is needed: near multiples of
+/// pi the difference is far smaller than both, and a short form loses what is left.
+#[inline(always)]
+pub fn less_product<V: Base>(a: V, n: V, b: V) -> (V, V) {
+    let p = n * b;
+    let pl = V::fma_exact_(n, b, -p);
+    let r = a - p;
+    let back = r - a;
+    let lost = (a - (r - back)) - (p + back);
+    (r, lost - pl)
+}
+
 /// What every logarithm answers outside of its domain, given its `r` for the rest: `x` is the
 /// argument.
 #[inline(always)]

@@ -1,10 +1,13 @@
-//! f32 functions. The busiest (exp, log, tanh, sigmoid, erf) have f32 polynomials; the others run in f64
+//! f32 functions. The busiest (exp, log, sin, cos, tanh, sigmoid, erf) have f32 polynomials; the others run in f64
 //! lanes, which rounds them correctly nearly everywhere and still beats a library call per element.
 
 use super::coef32 as c;
+use super::coef64 as c64;
 use super::common::{self, log_edges, poly};
 use super::{f64m, scalar};
 use crate::simd::F32Lanes;
+use pyrite_core::expr::Mask;
+use std::f64::consts::{FRAC_2_PI, FRAC_PI_2};
 
 // ln(2) in two numbers; the first has 10 bits, so that its product with an exponent is exact.
 const LN2_HI: f64 = 0.693359375;
@@ -32,7 +35,7 @@ macro_rules! in_f64 {
         }
     )* };
 }
-in_f64!(expm1 log2 log10 log1p tan asin acos atan sinh cosh asinh acosh atanh erfc sin cos);
+in_f64!(expm1 log2 log10 log1p tan asin acos atan sinh cosh asinh acosh atanh erfc);
 
 macro_rules! lane_wise {
     ($($f:ident)*) => { $(
@@ -42,7 +45,7 @@ macro_rules! lane_wise {
         }
     )* };
 }
-lane_wise!(erfinv lgamma digamma);
+lane_wise!(lgamma digamma);
 
 #[inline(always)]
 pub fn atan2<V: F32Lanes>(y: V, x: V) -> V {
@@ -92,6 +95,77 @@ fn pow64<W: f64m::D>(x: W, y: W) -> W {
 #[inline(always)]
 pub fn pow<V: F32Lanes>(a: V, b: V) -> V {
     via64!(pow64, a, b)
+}
+
+/// `x` times a polynomial in `w = -log(1 - x^2)`, or in its root towards the ends.
+#[inline(always)]
+fn erfinv64<W: f64m::D>(x: W) -> W {
+    let one = W::lit(1.0);
+    let w = -f64m::log((one - x) * (one + x));
+    let near = poly(w - W::lit(3.0), &c64::ERFINV_NEAR);
+    let far = poly(w.sqrt_() - W::lit(3.25), &c64::ERFINV_FAR);
+    let r = x * W::select(W::lt(W::lit(6.0), w), far, near);
+    let ends = W::copysign_(W::lit(f64::INFINITY), x);
+    W::select(W::eq(x.abs_(), one), ends, r)
+}
+
+#[inline(always)]
+pub fn erfinv<V: F32Lanes>(x: V) -> V {
+    via64!(erfinv64, x)
+}
+
+// pi/2 in three f32.
+const PIO2_HI: f64 = FRAC_PI_2 as f32 as f64;
+const PIO2_MID: f64 = (FRAC_PI_2 - PIO2_HI) as f32 as f64;
+const PIO2_LO: f64 = -1.7151245100058819e-15;
+
+/// Sine (`quarter` 0) or cosine (1) for |x| <= 1e5, on sets with a fused multiply-add.
+#[inline(always)]
+fn sine<V: F32Lanes>(x: V, quarter: i64) -> V {
+    let magic = V::lit(MAGIC);
+    let t = V::fma_(x, V::lit(FRAC_2_PI), magic);
+    let n = t - magic;
+    // The first product cancels exactly; `r + l` holds the rest to more than f32.
+    let r1 = V::fma_(n, V::lit(-PIO2_HI), x);
+    let (r, l) = common::less_product(r1, n, V::lit(PIO2_MID));
+    let l = V::fma_(n, V::lit(-PIO2_LO), l);
+    let one = V::lit(1.0);
+    let z = r * r;
+    let h = z * V::lit(0.5);
+    let w = one - h;
+    let s = r + V::fma_(r * z, poly(z, &c::SIN), l * w);
+    let co = w + V::fma_(z * z, poly(z, &c::COS), V::fma_(-r, l, (one - w) - h));
+    let k = V::iadd_(t.bits_(), V::isplat_(quarter));
+    let y = V::select(V::odd_(k), co, s);
+    V::of_bits_(V::ixor_(y.bits_(), V::shl_sign_(V::shr1_(k))))
+}
+
+#[inline(always)]
+pub fn sin<V: F32Lanes>(x: V) -> V {
+    if !V::FMA {
+        return via64!(f64m::sin, x);
+    }
+    let a = x.abs_();
+    // Tiny values are their own sine; this also keeps the sign of zero.
+    let r = V::select(V::lt(a, V::lit(1e-4)), x, sine(x, 0));
+    let near = V::le(a, V::lit(1e5));
+    if (!near).any() {
+        return V::select(near, r, x.each_(|v| scalar::sin(v as f64) as f32));
+    }
+    r
+}
+
+#[inline(always)]
+pub fn cos<V: F32Lanes>(x: V) -> V {
+    if !V::FMA {
+        return via64!(f64m::cos, x);
+    }
+    let r = sine(x, 1);
+    let near = V::le(x.abs_(), V::lit(1e5));
+    if (!near).any() {
+        return V::select(near, r, x.each_(|v| scalar::cos(v as f64) as f32));
+    }
+    r
 }
 
 /// `p` with `exp(x) = 2^n (1 + p)` for the given nearest `n`.

@@ -1,7 +1,7 @@
 //! f64 circular functions and their inverses.
 
 use super::coef64 as c;
-use super::common::poly;
+use super::common::{less_product, poly};
 use super::f64m::{D, nearest};
 use super::scalar;
 use pyrite_core::expr::Mask;
@@ -20,8 +20,7 @@ fn reduced<V: D>(x: V) -> (V, V, V::I) {
     let k = (n + V::lit(6755399441055744.0)).bits_();
     // The first product cancels exactly; `r + l` holds the rest to more than double precision.
     let r1 = V::fma_exact_(n, V::lit(-FRAC_PI_2), x);
-    let r = V::fma_exact_(n, V::lit(-PIO2_MID), r1);
-    let l = V::fma_exact_(n, V::lit(-PIO2_MID), r1 - r);
+    let (r, l) = less_product(r1, n, V::lit(PIO2_MID));
     let l = V::fma_(n, V::lit(-PIO2_LO), l);
     let z = r * r;
     let h = z * V::lit(0.5);
