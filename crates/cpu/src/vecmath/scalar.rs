@@ -136,8 +136,11 @@ fn near_root(x: f64) -> f64 {
 /// tails, where `1 - |y|` is exact and `erf` has lost its digits).
 pub fn erfinv(y: f64) -> f64 {
     let a = y.abs();
-    if !(a < 1.0) {
-        return if a == 1.0 { f64::INFINITY.copysign(y) } else { f64::NAN };
+    if a == 1.0 {
+        return f64::INFINITY.copysign(y);
+    }
+    if a > 1.0 || y.is_nan() {
+        return f64::NAN;
     }
     // The derivative at zero; the next term is relatively y^2 * 0.26.
     const HALF_SQRT_PI: f64 = 0.886226925452758;

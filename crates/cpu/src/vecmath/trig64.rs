@@ -51,6 +51,10 @@ fn sine<V: D>(x: V, quarter: i64) -> V {
 
 #[inline(always)]
 pub fn sin<V: D>(x: V) -> V {
+    if !V::FMA {
+        // The reduction lives on exact products, each a library call there: one call is cheaper.
+        return x.each_(scalar::sin);
+    }
     let r = sine(x, 0);
     // Keeps the sign of zero and tiny values whole.
     let r = V::select(V::lt(x.abs_(), V::lit(1e-9)), x, r);
@@ -59,11 +63,17 @@ pub fn sin<V: D>(x: V) -> V {
 
 #[inline(always)]
 pub fn cos<V: D>(x: V) -> V {
+    if !V::FMA {
+        return x.each_(scalar::cos);
+    }
     far_lanes(x, sine(x, 1), scalar::cos)
 }
 
 #[inline(always)]
 pub fn tan<V: D>(x: V) -> V {
+    if !V::FMA {
+        return x.each_(scalar::tan);
+    }
     let (s, co, k) = reduced(x);
     let odd = V::odd_(k);
     let r = V::select(odd, -co, s) / V::select(odd, s, co);
