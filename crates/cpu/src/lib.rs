@@ -4,6 +4,7 @@
 
 pub mod alloc;
 pub mod cast;
+pub mod conv;
 pub mod copy;
 pub mod gemm;
 pub mod index;

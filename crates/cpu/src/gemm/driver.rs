@@ -8,12 +8,13 @@ use std::mem::MaybeUninit;
 
 use super::elem::Elem;
 use super::gemv::{Axpy, Dots, MAX_ROWS};
-use super::kernel::{Activation, Isa, KernelScalar, Kernels, MAX_MR, MAX_NR, Tile};
+use super::kernel::{Activation, KernelScalar, Kernels, MAX_MR, MAX_NR, Tile};
 use super::pack::{A_PAD, Mat, pack_a, pack_b};
 use super::vector::Scalar;
 use super::{Bias, Gemm, Shared, estimate};
 use crate::alloc::OutOfMemory;
 use crate::pool;
+use crate::simd::Isa;
 
 /// Bytes of one row of an A tile per k block: 14 rows of it fit the first level cache.
 const KC_BYTES: usize = 1536;
@@ -414,6 +415,7 @@ unsafe fn compute_part<E: Elem>(
                 let mut tile = Tile {
                     rows: ptrs.as_ptr(),
                     tap_step: 0,
+                    tap_add: 0,
                     taps: 1,
                     depth,
                     csa,

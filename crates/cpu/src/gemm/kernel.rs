@@ -6,6 +6,7 @@
 
 use super::gemv;
 use super::vector::{Quad, Scalar, Vector};
+use crate::simd::Isa;
 
 /// The most rows a tile has on any instruction set.
 pub const MAX_MR: usize = 14;
@@ -23,9 +24,10 @@ pub enum Activation {
 /// `C[i][j] = act(alpha * sum_t sum_p rows[t][i][p * csa] * b[t * depth + p][j] + beta * C[i][j] + bias)`.
 #[derive(Clone)]
 pub struct Tile<T> {
-    /// `taps` groups of row pointers, `tap_step` pointers apart.
+    /// `taps` groups of row pointers, `tap_step` pointers apart; tap t adds `t * tap_add` elements to each.
     pub rows: *const *const T,
     pub tap_step: usize,
+    pub tap_add: isize,
     pub taps: usize,
     /// Elements of each row per tap, and the stride between them.
     pub depth: usize,
@@ -59,6 +61,8 @@ pub struct Kernels<T: 'static> {
     /// Skinny products; see `gemv.rs`.
     pub axpy: gemv::AxpyFn<T>,
     pub dots: gemv::DotsFn<T>,
+    /// Panels of an image for convolution; see `conv/gather.rs`.
+    pub gather: crate::conv::GatherFn<T>,
 }
 
 impl<T> Kernels<T> {
@@ -79,11 +83,13 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(t: &Tile<V::T>) {
         let mut acc = [[V::splat(V::T::ZERO); NV]; MR];
         let mut b = t.b;
         let mut rows = t.rows;
+        let mut add = 0isize;
         for _ in 0..t.taps {
             let mut a = [std::ptr::null::<V::T>(); MR];
             for i in 0..MR {
-                a[i] = *rows.add(i);
+                a[i] = (*rows.add(i)).wrapping_offset(add);
             }
+            add += t.tap_add;
             rows = rows.wrapping_add(t.tap_step);
             let mut off = 0isize;
             for _ in 0..t.depth {
@@ -165,6 +171,11 @@ macro_rules! kernels {
                 // SAFETY: the contract of the generic function, passed on.
                 unsafe { gemv::dots::<$v>(args) }
             }
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn gather(args: &crate::conv::Gather<$t>) {
+                // SAFETY: the contract of the generic function, passed on.
+                unsafe { crate::conv::gather::<$v>(args) }
+            }
             Kernels {
                 mr: $mr,
                 nr: $nv * <$v as Vector>::LANES,
@@ -173,6 +184,7 @@ macro_rules! kernels {
                 tiles: [[$(run::<$r, 1>,)* $(run::<$fill, 1>,)*], [$(run::<$r, $nv>,)* $(run::<$fill, $nv>,)*]],
                 axpy,
                 dots,
+                gather,
             }
         };
     };
@@ -190,54 +202,6 @@ mod x86 {
 kernels!(PLAIN_F32, Quad<f32>, f32, 4, 1, [], [1 2 3 4], [4 4 4 4 4 4 4 4 4 4]);
 kernels!(PLAIN_F64, Quad<f64>, f64, 4, 1, [], [1 2 3 4], [4 4 4 4 4 4 4 4 4 4]);
 
-/// The instruction sets the kernels know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isa {
-    Plain,
-    Avx2,
-    Avx512,
-}
-
-impl Isa {
-    /// The best this machine runs, unless `PYRITE_ISA` asks for less.
-    pub fn best() -> Isa {
-        use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-        static BEST: AtomicU8 = AtomicU8::new(0);
-        match BEST.load(Relaxed) {
-            1 => Isa::Plain,
-            2 => Isa::Avx2,
-            3 => Isa::Avx512,
-            _ => {
-                let isa = Isa::detect();
-                BEST.store(1 + isa as u8, Relaxed);
-                isa
-            }
-        }
-    }
-
-    fn detect() -> Isa {
-        let wish = std::env::var("PYRITE_ISA").unwrap_or_default();
-        let most = match wish.as_str() {
-            "scalar" => Isa::Plain,
-            "avx2" => Isa::Avx2,
-            _ => Isa::Avx512,
-        };
-        *Isa::available().iter().rfind(|&&i| i as u8 <= most as u8).unwrap_or(&Isa::Plain)
-    }
-
-    /// Those this machine runs, worst first.
-    pub fn available() -> &'static [Isa] {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            if is_x86_feature_detected!("avx512f") {
-                return &[Isa::Plain, Isa::Avx2, Isa::Avx512];
-            }
-            return &[Isa::Plain, Isa::Avx2];
-        }
-        &[Isa::Plain]
-    }
-}
-
 /// Types with micro-kernels.
 pub trait KernelScalar: Scalar {
     fn kernels(isa: Isa) -> &'static Kernels<Self>;
@@ -251,7 +215,7 @@ macro_rules! kernel_scalar {
                 match isa {
                     Isa::Avx512 => return &x86::$avx512,
                     Isa::Avx2 => return &x86::$avx2,
-                    Isa::Plain => (),
+                    Isa::Scalar => (),
                 }
                 let _ = isa;
                 &$plain

@@ -16,8 +16,9 @@ pub(crate) mod vector;
 
 use crate::alloc::OutOfMemory;
 use crate::pool;
+pub use crate::simd::Isa;
 pub use elem::Elem;
-pub use kernel::{Activation, Isa};
+pub use kernel::Activation;
 
 /// Element types of a product. A, B, C and the bias share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +118,7 @@ impl Gemm {
 /// elements within it) overlap neither each other nor A, B or the bias.
 pub unsafe fn gemm(g: &Gemm) -> Result<(), OutOfMemory> {
     // SAFETY: passed on.
-    unsafe { gemm_with(g, Isa::best()) }
+    unsafe { gemm_with(g, crate::simd::isa()) }
 }
 
 /// As [`gemm`], on a given instruction set (which this machine must have).
@@ -239,4 +240,4 @@ unsafe impl<P> Sync for Shared<P> {}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 //! Blocked transposition, for packing a transposed B and for turning NCHW into NHWC.
 
-use super::kernel::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Isa, isa};
 
 /// `dst[c * ldd + r] = src[r * lds + c]` for `r < rows`, `c < cols`.
 ///
@@ -15,8 +16,8 @@ pub unsafe fn transpose<T: Copy>(
     cols: usize,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if Isa::best() != Isa::Plain {
-        // SAFETY: AVX is there (Isa::best says AVX2), and only bits are moved, so that any 4 or 8 byte
+    if isa() != Isa::Scalar {
+        // SAFETY: AVX is there (`isa` says at least AVX2), and only bits are moved, so that any 4 or 8 byte
         // type may travel as a float of that size.
         unsafe {
             match size_of::<T>() {
@@ -26,7 +27,6 @@ pub unsafe fn transpose<T: Copy>(
             }
         }
     }
-    let _ = Isa::Plain;
     // SAFETY: the whole extent.
     unsafe { plain(src, lds, dst, ldd, 0..rows, 0..cols) }
 }
