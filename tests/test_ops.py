@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from numeric import directional, inner
 from opinfo import ANY, FLOAT, INT, INTERNAL, NUM, OPS, REDUCTIONS
 from subject import FLOATS, HALVES, INTS, IS_PYRITE, torch
 
@@ -254,18 +255,6 @@ def leaves(op, shapes, seed=0, dtype=torch.float64):
     return [draw(s, dtype, op.sample, seed + k).requires_grad_() for k, s in enumerate(shapes[: op.inputs])]
 
 
-def directional(f, xs, vs, h):
-    """Central difference of the scalar f along vs."""
-    with torch.no_grad():
-        up = f(*[x.detach() + h * v for x, v in zip(xs, vs, strict=True)])
-        down = f(*[x.detach() - h * v for x, v in zip(xs, vs, strict=True)])
-    return (up.item() - down.item()) / (2 * h)
-
-
-def inner(a, b):
-    return sum((x * y).sum().item() for x, y in zip(a, b, strict=True) if x is not None)
-
-
 @pytest.mark.parametrize("op", SMOOTH, ids=lambda op: f"{op}-{op.inputs}")
 @pytest.mark.parametrize("shapes", [((3, 4), (3, 4), (3, 4)), ((3, 1), (4,), (3, 1))], ids=["same", "broadcast"])
 def test_first_gradient(op, shapes):
@@ -273,8 +262,8 @@ def test_first_gradient(op, shapes):
         pytest.skip("PyTorch fails where the clamped tensor itself is broadcast")
     xs = leaves(op, shapes)
     out = op.function(*xs, **op.kwargs)
-    u = torch.randn(*out.shape, dtype=torch.float64)
-    vs = [torch.randn(*x.shape, dtype=torch.float64) for x in xs]
+    u = torch.randn(tuple(out.shape), dtype=torch.float64)
+    vs = [torch.randn(tuple(x.shape), dtype=torch.float64) for x in xs]
     grads = torch.autograd.grad((out * u).sum(), xs)
     assert [g.shape for g in grads] == [x.shape for x in xs]
     numeric = directional(lambda *a: (op.function(*a, **op.kwargs) * u).sum(), xs, vs, 1e-6)
@@ -291,8 +280,8 @@ def test_second_gradient(op):
         pytest.skip("PyTorch has none")
     xs = leaves(op, ((3, 4), (1, 4), (3, 1)))
     u = torch.randn(3, 4, dtype=torch.float64)
-    ws = [torch.randn(*x.shape, dtype=torch.float64) for x in xs]
-    vs = [torch.randn(*x.shape, dtype=torch.float64) for x in xs]
+    ws = [torch.randn(tuple(x.shape), dtype=torch.float64) for x in xs]
+    vs = [torch.randn(tuple(x.shape), dtype=torch.float64) for x in xs]
 
     def slope(*a, graph=False):
         """The directional derivative along ws, itself a differentiable number."""
