@@ -1,0 +1,218 @@
+"""`gradcheck` and `gradgradcheck`: analytic gradients against finite differences, in float64."""
+
+from .. import _C
+from . import grad as _grad
+from .grad_mode import enable_grad, no_grad
+
+Tensor = _C.Tensor
+
+
+class GradcheckError(RuntimeError):
+    """The analytic and the numerical gradient differ."""
+
+
+def _tuple(value):
+    return (value,) if isinstance(value, Tensor) else tuple(value)
+
+
+def _differentiable(outputs):
+    return [o for o in _tuple(outputs) if isinstance(o, Tensor) and (o.is_floating_point() or o.is_complex())]
+
+
+def gradcheck(
+    func,
+    inputs,
+    *,
+    eps=1e-6,
+    atol=1e-5,
+    rtol=1e-3,
+    raise_exception=True,
+    nondet_tol=0.0,
+    check_undefined_grad=True,
+    check_grad_dtypes=False,
+    fast_mode=False,
+):
+    """True if the gradients of ``func(*inputs)`` agree with central differences.
+
+    Args:
+        inputs: tensors; those that require gradients must be float64 to be meaningful (others are warned about).
+        fast_mode: compares one random projection instead of every entry of every Jacobian.
+        nondet_tol: how far two backward passes may differ.
+
+    Raises GradcheckError (a RuntimeError) that names input, output and both values; returns False instead with
+    ``raise_exception=False``. Complex inputs are not supported yet.
+
+    >>> import pyrite as torch
+    >>> x = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    >>> torch.autograd.gradcheck(lambda t: (t * t).sum(), (x,))
+    True
+    """
+    inputs = _tuple(inputs)
+    try:
+        _check(func, inputs, eps, atol, rtol, nondet_tol, check_undefined_grad, check_grad_dtypes, fast_mode)
+    except GradcheckError:
+        if raise_exception:
+            raise
+        return False
+    return True
+
+
+def _check(func, inputs, eps, atol, rtol, nondet_tol, check_undefined_grad, check_grad_dtypes, fast_mode):
+    wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    if not wanted:
+        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True.")
+    for i in wanted:
+        if inputs[i].is_complex():
+            raise NotImplementedError("gradcheck: complex inputs are not supported")
+        if inputs[i].dtype != _C.float64:
+            import warnings
+
+            warnings.warn(
+                f"Input #{i} requires gradient and is not a double precision floating point. This check will likely fail.",
+                stacklevel=4,
+            )
+    with enable_grad():
+        outputs = _differentiable(func(*inputs))
+    if not any(o.requires_grad for o in outputs):
+        with no_grad():
+            for i in wanted:
+                direction = _C.ones_like(inputs[i], requires_grad=False)
+                for o, d in enumerate(_numeric(func, inputs, i, direction, eps)):
+                    if float(d.abs().max() if d.numel() else 0) > atol:
+                        raise GradcheckError(f"Numerical gradient for function expected to be zero, but output {o} changes with input {i}")
+        return
+    for o, output in enumerate(outputs):
+        if not output.requires_grad:
+            continue
+        if fast_mode:
+            _check_direction(func, inputs, wanted, o, output, eps, atol, rtol)
+        else:
+            _check_jacobian(func, inputs, wanted, o, output, eps, atol, rtol)
+        _check_details(inputs, wanted, o, output, nondet_tol, check_undefined_grad, check_grad_dtypes)
+
+
+def _numeric(func, inputs, i, direction, eps):
+    """Central difference of all outputs along ``direction`` of input ``i``."""
+    results = []
+    with no_grad():
+        for sign in (1, -1):
+            # A copy: writing into the input would make what the graph saved stale.
+            moved = inputs[i].detach().clone().add_(direction, alpha=sign * eps).requires_grad_()
+            args = (*inputs[:i], moved, *inputs[i + 1 :])
+            results.append([o.detach().clone() for o in _differentiable(func(*args))])
+    return [(a - b) / (2 * eps) for a, b in zip(*results)]
+
+
+def _vjp(output, inputs, wanted, v):
+    grads = _grad(output, [inputs[i] for i in wanted], v, retain_graph=True, allow_unused=True)
+    return [_C.zeros_like(inputs[i], requires_grad=False) if g is None else g.detach() for i, g in zip(wanted, grads)]
+
+
+def _close(a, b, atol, rtol):
+    return bool(((a - b).abs() <= atol + rtol * b.abs()).all())
+
+
+def _check_direction(func, inputs, wanted, o, output, eps, atol, rtol):
+    v = _C.randn(tuple(output.shape), dtype=output.dtype)
+    grads = _vjp(output, inputs, wanted, v)
+    for i, g in zip(wanted, grads):
+        u = _C.randn(tuple(inputs[i].shape), dtype=inputs[i].dtype)
+        u = u / (u.norm() + 1e-30)
+        numeric = (_numeric(func, inputs, i, u, eps)[o] * v).sum()
+        analytic = (g * u).sum()
+        if not _close(analytic, numeric, atol, rtol):
+            raise GradcheckError(
+                f"Jacobian mismatch for output {o} with respect to input {i} along a random direction:\n"
+                f"numerical: {float(numeric)!r}\nanalytical: {float(analytic)!r}"
+            )
+
+
+def _check_jacobian(func, inputs, wanted, o, output, eps, atol, rtol):
+    n = output.numel()
+    columns = []
+    for k in range(n):
+        v = _C.zeros(n, dtype=output.dtype)
+        v[k] = 1
+        columns.append(_vjp(output, inputs, wanted, v.reshape(output.shape)))
+    for position, i in enumerate(wanted):
+        size = inputs[i].numel()
+        if not size or not n:
+            continue
+        analytic = _C.stack([c[position].reshape(-1) for c in columns], 1)
+        rows = []
+        for k in range(size):
+            direction = _C.zeros(size, dtype=inputs[i].dtype)
+            direction[k] = 1
+            rows.append(_numeric(func, inputs, i, direction.reshape(inputs[i].shape), eps)[o].reshape(-1))
+        numeric = _C.stack(rows, 0)
+        if not _close(analytic, numeric, atol, rtol):
+            raise GradcheckError(
+                f"Jacobian mismatch for output {o} with respect to input {i},\nnumerical:{numeric}\nanalytical:{analytic}\n"
+            )
+
+
+def _check_details(inputs, wanted, o, output, nondet_tol, check_undefined_grad, check_grad_dtypes):
+    v = _C.ones_like(output, requires_grad=False)
+    first, second = _vjp(output, inputs, wanted, v), _vjp(output, inputs, wanted, v)
+    for i, a, b in zip(wanted, first, second):
+        if tuple(a.shape) != tuple(inputs[i].shape):
+            raise GradcheckError(f"grad of input {i} has shape {tuple(a.shape)}, the input {tuple(inputs[i].shape)}")
+        if check_grad_dtypes and a.dtype != inputs[i].dtype:
+            raise GradcheckError(f"grad of input {i} has dtype {a.dtype}, the input {inputs[i].dtype}")
+        if a.numel() and float((a - b).abs().max()) > nondet_tol:
+            raise GradcheckError(f"Backward is not reentrant, i.e., running backward twice of output {o} gives different gradients for input {i}")
+    if check_undefined_grad:
+        # A zero cotangent must give zero gradients, whatever the graph does with it.
+        for i, g in zip(wanted, _vjp(output, inputs, wanted, v * 0)):
+            if g.numel() and bool((g != 0).any()):
+                raise GradcheckError(f"backward of output {o} with zero gradients gives nonzero gradients for input {i}")
+
+
+def gradgradcheck(
+    func,
+    inputs,
+    grad_outputs=None,
+    *,
+    eps=1e-6,
+    atol=1e-5,
+    rtol=1e-3,
+    gen_non_contig_grad_outputs=False,
+    raise_exception=True,
+    nondet_tol=0.0,
+    check_undefined_grad=True,
+    check_grad_dtypes=False,
+    fast_mode=False,
+):
+    """:func:`gradcheck` of the gradients themselves: checks second derivatives.
+
+    ``grad_outputs`` are the cotangents, random by default.
+
+    >>> import pyrite as torch
+    >>> x = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    >>> torch.autograd.gradgradcheck(lambda t: (t ** 3).sum(), (x,))
+    True
+    """
+    inputs = _tuple(inputs)
+    outputs = [o for o in _differentiable(func(*inputs)) if o.requires_grad]
+    if grad_outputs is None:
+        cotangents = [_C.randn(tuple(o.shape), dtype=o.dtype, device=o.device) for o in outputs]
+        if gen_non_contig_grad_outputs:
+            cotangents = [_C.stack([c, c], -1)[..., 0] for c in cotangents]
+        cotangents = [c.detach().requires_grad_() for c in cotangents]
+    else:
+        cotangents = list(_tuple(grad_outputs))
+    n = len(inputs)
+    wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+
+    def gradients(*args):
+        own, given = args[:n], args[n:]
+        with enable_grad():  # also while gradcheck measures differences without a graph
+            outs = [o for o in _differentiable(func(*own)) if o.requires_grad]
+            grads = _grad(outs, [own[i] for i in wanted], given, create_graph=True, allow_unused=True)
+        return tuple(g for g in grads if g is not None)
+
+    return gradcheck(
+        gradients, (*inputs, *cotangents), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception,
+        nondet_tol=nondet_tol, check_undefined_grad=check_undefined_grad, check_grad_dtypes=check_grad_dtypes,
+        fast_mode=fast_mode,
+    )  # fmt: skip
