@@ -16,6 +16,9 @@ RUST_SOURCES := $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' -o
 export CARGO_TERM_COLOR ?= auto
 # A Python that is not the virtual environment's must not leak into it.
 unexport PYTHONPATH PYTHONHOME
+# maturin installs into the environment that this names.
+export VIRTUAL_ENV := $(abspath $(VENV))
+unexport CONDA_PREFIX
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo test tiny pytest cargo-test check format gen gen-check bench wheel gpu clean
