@@ -1,0 +1,205 @@
+//! The rules of in-place writes and views; the only file that knows them.
+//!
+//! * A leaf that requires grad can't be written to while recording.
+//! * An in-place op on a plain tensor replaces its history by the op's node.
+//! * An in-place op on a view rebases the *base*: its new history is a `CopySlices` node that lets
+//!   the gradient outside the view pass and sends the part inside through the op.
+//! * Other views of that base notice by the storage version that their history is stale and rebuild
+//!   it (`AsStrided` of the base) when it is next asked for.
+
+use super::node::{self, Ctx, Edge, Grads, Node, Rule};
+use super::{Meta, View, mode};
+use crate::ops;
+use crate::tensor::Tensor;
+use pyrite_core::{Layout, Result, bail, ensure};
+use smallvec::{SmallVec, smallvec};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Does the base of this view (if it is one) have a history the view must share?
+pub(super) fn view_requires_grad(meta: &Meta) -> bool {
+    let base = match &meta.lock().view {
+        Some(v) if v.base.storage().version() != v.seen_version => v.base.clone(),
+        _ => return false,
+    };
+    base.requires_grad()
+}
+
+/// Remembers that `view` looks into `of` (or into what `of` is a view of).
+pub fn set_view(view: &Tensor, of: &Tensor) {
+    let base = of.base().unwrap_or_else(|| {
+        // The base needs an identity so that a later write through the view can give it a history.
+        of.meta_or_new();
+        of.clone()
+    });
+    let seen_version = view.storage().version();
+    view.meta_or_new().lock().view = Some(View { base, seen_version });
+}
+
+/// See [`Tensor::grad_fn`].
+pub(super) fn grad_fn(t: &Tensor) -> Option<Edge> {
+    let meta = t.meta()?;
+    let (base, now) = {
+        let m = meta.lock();
+        let now = t.storage().version();
+        match &m.view {
+            Some(v) if v.seen_version != now => (v.base.clone(), now),
+            _ => return m.grad_fn.clone(),
+        }
+    };
+    let Some(base_edge) = (base.requires_grad()).then(|| base.edge()).flatten() else {
+        return meta.lock().grad_fn.clone();
+    };
+    // A base that is a leaf was written to without recording: the view's history still holds.
+    if base.grad_fn().is_none() && meta.lock().grad_fn.is_some() {
+        if let Some(v) = &mut meta.lock().view {
+            v.seen_version = now;
+        }
+        return meta.lock().grad_fn.clone();
+    }
+    let node = node::make(
+        "AsStridedBackward0",
+        smallvec![Some(base_edge)],
+        smallvec![node::info(t)],
+        AsStrided { base: geometry(&base), view: t.layout().clone() },
+    );
+    let edge = Edge { node, nr: 0 };
+    let mut m = meta.lock();
+    let old = m.grad_fn.replace(edge.clone());
+    if let Some(v) = &mut m.view {
+        v.seen_version = now;
+    }
+    drop(m);
+    meta.set_requires(true);
+    drop(old);
+    Some(edge)
+}
+
+/// Is an in-place write to `t` allowed now? Call before writing.
+pub fn check(op: &str, t: &Tensor) -> Result<()> {
+    if t.layout().may_self_overlap() {
+        bail!(
+            Runtime,
+            "{op}: unsupported operation: more than one element of the written-to tensor refers to a single memory location. Please clone() the tensor before performing the operation."
+        );
+    }
+    check_write(op, t)
+}
+
+/// As [`check`], for writes that handle overlap themselves (`fill_`).
+pub fn check_write(op: &str, t: &Tensor) -> Result<()> {
+    ensure!(
+        !t.storage().is_read_only(), Runtime,
+        "{op}: the memory of this tensor is read-only (it came from a read-only buffer); clone() it first"
+    );
+    if t.meta().is_some() && mode::is_grad_enabled() {
+        if let Some(b) = t.base() {
+            ensure!(
+                !(b.requires_grad() && b.is_leaf()), Runtime,
+                "a view of a leaf Variable that requires grad is being used in an in-place operation. ({op})"
+            );
+        }
+        ensure!(
+            !(t.requires_grad() && t.is_leaf()), Runtime,
+            "a leaf Variable that requires grad is being used in an in-place operation. ({op})"
+        );
+    }
+    Ok(())
+}
+
+/// Where a base's gradient lies: the layout of the base with its own offset as origin.
+fn geometry(base: &Tensor) -> Layout {
+    base.layout().clone()
+}
+
+/// Gives `t` (just written to, version bumped) the history `node`, whose first edge is the old
+/// value of `t`. Handles views.
+pub fn rebase(t: &Tensor, node: Arc<Node>) {
+    let Some(base) = t.base() else {
+        if let Some(old) = t.meta().and_then(|m| m.lock().grad_fn.clone()) {
+            old.node.move_retained_to(old.nr, &node, 0);
+        }
+        node::set_history(&node, &[t]);
+        return;
+    };
+    let mut edges = node.edges();
+    let old_base = base.edge();
+    if edges.is_empty() {
+        edges.push(None);
+    }
+    // Edge 0 of the op led to the view's old value; now it leads to the base's old value.
+    edges[0] = old_base;
+    let copy = node::make(
+        "CopySlices",
+        edges,
+        smallvec![node::info(&base)],
+        CopySlices { base: geometry(&base), view: t.layout().clone(), inner: Mutex::new(Some(node)) },
+    );
+    node::set_history(&copy, &[&base]);
+    let now = t.storage().version();
+    let view_node = node::make(
+        "AsStridedBackward0",
+        smallvec![Some(Edge { node: copy, nr: 0 })],
+        smallvec![node::info(t)],
+        AsStrided { base: geometry(&base), view: t.layout().clone() },
+    );
+    node::set_history(&view_node, &[t]);
+    if let Some(m) = t.meta() {
+        if let Some(v) = &mut m.lock().view {
+            v.seen_version = now;
+        }
+    }
+}
+
+/// The gradient of `base.as_strided(view)`.
+struct AsStrided {
+    base: Layout,
+    view: Layout,
+}
+
+impl Rule for AsStrided {
+    fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
+        let g = cx.grad(0)?;
+        Ok(smallvec![Some(ops::view::as_strided_backward(&g, &self.base, &self.view)?)])
+    }
+}
+
+/// See the module text.
+struct CopySlices {
+    base: Layout,
+    view: Layout,
+    inner: Mutex<Option<Arc<Node>>>,
+}
+
+impl Rule for CopySlices {
+    fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(inner) = inner else { return node::second_backward(cx.node) };
+        let g = cx.grad(0)?;
+        let part = ops::view::as_strided_of(&g, &self.base, &self.view)?;
+        let grads: SmallVec<[Option<Tensor>; 3]> = smallvec![Some(part)];
+        let mut sub = Ctx {
+            node: &inner,
+            grads: &grads,
+            needs: cx.needs | 1,
+            create_graph: cx.create_graph,
+            keep_graph: cx.keep_graph,
+            saved: SmallVec::new(),
+        };
+        let mut out = inner.rule().backward(&mut sub)?;
+        if out.is_empty() {
+            out.push(None);
+        }
+        if cx.needs(0) {
+            out[0] = Some(ops::view::replace_slice(&g, &self.base, &self.view, out[0].as_ref())?);
+        } else {
+            out[0] = None;
+        }
+        Ok(out)
+    }
+    fn release(&self) {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(n) = inner {
+            n.rule().release();
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Reverse-mode differentiation: what a tensor remembers ([`Meta`]), the graph ([`node`]), what is
+//! kept for backward ([`saved`]), running it ([`engine`]), views and in-place writes ([`inplace`]),
+//! and whether anything is recorded at all ([`mode`]).
+
+pub mod engine;
+pub mod inplace;
+pub mod mode;
+pub mod node;
+pub mod saved;
+
+pub use engine::{backward, grad};
+pub use mode::{GradMode, is_grad_enabled};
+pub use node::{Ctx, Edge, Grads, Node, Rule, Save, attach, needs_grad};
+
+use crate::tensor::Tensor;
+use pyrite_core::{Result, bail, ensure};
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// A callback on a gradient. `None` leaves it as it is.
+pub trait Hook: Send + Sync {
+    fn call(&self, grad: &Tensor) -> Result<Option<Tensor>>;
+    /// Lets the binding find the Python object inside (for garbage collection).
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// A callback on a leaf after its gradient was accumulated.
+pub trait PostAccumulateHook: Send + Sync {
+    fn call(&self, leaf: &Tensor) -> Result<()>;
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// The autograd side of a tensor; absent until needed.
+pub struct Meta {
+    /// Set for leaves that want a gradient and for every tensor with a history.
+    requires_grad: AtomicBool,
+    /// Weak pointer to the Python wrapper, owned by `py`: set and cleared with the GIL held.
+    pub py: AtomicPtr<c_void>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+pub(crate) struct Inner {
+    pub grad: Option<Tensor>,
+    pub grad_fn: Option<Edge>,
+    pub accumulator: Weak<Node>,
+    pub view: Option<View>,
+    pub hooks: Vec<(u64, Arc<dyn Hook>)>,
+    pub post_accumulate: Vec<(u64, Arc<dyn PostAccumulateHook>)>,
+    pub retains_grad: bool,
+}
+
+/// A view remembers the tensor it looks into (never another view: chains are flattened).
+#[derive(Clone)]
+pub struct View {
+    pub base: Tensor,
+    /// The storage version `grad_fn` belongs to; a newer one means the base was written to since.
+    pub seen_version: u32,
+}
+
+impl Default for Meta {
+    fn default() -> Meta {
+        Meta {
+            requires_grad: AtomicBool::new(false),
+            py: AtomicPtr::new(std::ptr::null_mut()),
+            inner: Mutex::new(Inner::default()),
+        }
+    }
+}
+
+impl Meta {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    pub(crate) fn with_history(edge: Edge) -> Meta {
+        Meta {
+            requires_grad: AtomicBool::new(true),
+            py: AtomicPtr::new(std::ptr::null_mut()),
+            inner: Mutex::new(Inner { grad_fn: Some(edge), ..Inner::default() }),
+        }
+    }
+    pub(crate) fn set_requires(&self, on: bool) {
+        self.requires_grad.store(on, Ordering::Release);
+    }
+    pub(crate) fn requires(&self) -> bool {
+        self.requires_grad.load(Ordering::Acquire)
+    }
+}
+
+static NEXT_HOOK: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+
+/// A fresh id for a hook (its handle removes it by this).
+pub fn hook_id() -> u64 {
+    NEXT_HOOK.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Tensor {
+    #[inline]
+    pub fn meta(&self) -> Option<&Arc<Meta>> {
+        self.0.meta.get()
+    }
+    pub fn meta_or_new(&self) -> &Arc<Meta> {
+        self.0.meta.get_or_init(|| Arc::new(Meta::default()))
+    }
+
+    /// A leaf that wants a gradient, or the result of a recorded op.
+    #[inline]
+    pub fn requires_grad(&self) -> bool {
+        match self.meta() {
+            None => false,
+            Some(m) => m.requires() || inplace::view_requires_grad(m),
+        }
+    }
+
+    /// Not made by a recorded op.
+    pub fn is_leaf(&self) -> bool {
+        !self.requires_grad() || self.grad_fn().is_none()
+    }
+
+    /// The op that made this tensor, refreshed if the base of this view was written to.
+    pub fn grad_fn(&self) -> Option<Edge> {
+        inplace::grad_fn(self)
+    }
+
+    /// Where this tensor's gradient goes: its history, or its accumulator if it is a leaf.
+    pub fn edge(&self) -> Option<Edge> {
+        if !self.requires_grad() {
+            return None;
+        }
+        if let Some(e) = self.grad_fn() {
+            return Some(e);
+        }
+        let meta = self.meta_or_new();
+        let mut m = meta.lock();
+        if let Some(node) = m.accumulator.upgrade() {
+            return Some(Edge { node, nr: 0 });
+        }
+        let node = node::accumulator(self);
+        m.accumulator = Arc::downgrade(&node);
+        Some(Edge { node, nr: 0 })
+    }
+
+    pub fn set_requires_grad(&self, on: bool) -> Result<()> {
+        if on {
+            ensure!(
+                self.dtype().is_differentiable(), Runtime,
+                "only Tensors of floating point and complex dtype can require gradients (this one has dtype {})", self.dtype()
+            );
+        } else if self.grad_fn().is_some() {
+            bail!(Runtime, "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().");
+        }
+        if on || self.meta().is_some() {
+            self.meta_or_new().set_requires(on);
+        }
+        Ok(())
+    }
+
+    pub fn grad(&self) -> Option<Tensor> {
+        self.meta().and_then(|m| m.lock().grad.clone())
+    }
+
+    /// Sets or clears `.grad`, with PyTorch's checks.
+    pub fn set_grad(&self, g: Option<Tensor>) -> Result<()> {
+        if let Some(g) = &g {
+            ensure!(!g.same(self), Runtime, "can't assign Variable as its own grad");
+            ensure!(
+                g.shape() == self.shape(), Runtime,
+                "assigned grad has data of a different size: the tensor has shape {:?}, the grad {:?}", self.shape(), g.shape()
+            );
+            ensure!(
+                g.dtype() == self.dtype(), Runtime,
+                "assigned grad has data of a different type: the tensor has dtype {}, the grad {}", self.dtype(), g.dtype()
+            );
+            ensure!(
+                g.device() == self.device(), Runtime,
+                "assigned grad has data located on a different device: the tensor is on {}, the grad on {}", self.device(), g.device()
+            );
+        } else if self.meta().is_none() {
+            return Ok(());
+        }
+        // The old gradient is dropped after the lock is gone: its graph may be long.
+        let old = std::mem::replace(&mut self.meta_or_new().lock().grad, g);
+        drop(old);
+        Ok(())
+    }
+
+    /// The same data without history.
+    pub fn detach(&self) -> Tensor {
+        if self.meta().is_none() {
+            return self.clone();
+        }
+        self.alias()
+    }
+
+    /// A new tensor object over the same data, without history and without identity.
+    pub fn alias(&self) -> Tensor {
+        Tensor::from_parts(self.storage().clone(), self.layout().clone(), self.dtype())
+    }
+
+    /// The tensor this one is a view of, if it is one.
+    pub fn base(&self) -> Option<Tensor> {
+        self.meta().and_then(|m| m.lock().view.as_ref().map(|v| v.base.clone()))
+    }
+
+    pub fn retain_grad(&self) -> Result<()> {
+        ensure!(self.requires_grad(), Runtime, "can't retain_grad on Tensor that has requires_grad=False");
+        if self.is_leaf() {
+            return Ok(());
+        }
+        self.meta_or_new().lock().retains_grad = true;
+        if let Some(e) = self.grad_fn() {
+            e.node.retain(e.nr, self);
+        }
+        Ok(())
+    }
+
+    pub fn retains_grad(&self) -> bool {
+        self.meta().is_some_and(|m| m.lock().retains_grad)
+    }
+
+    /// Registers a hook on the gradient; its id removes it again.
+    pub fn register_hook(&self, hook: Arc<dyn Hook>) -> Result<u64> {
+        ensure!(self.requires_grad(), Runtime, "cannot register a hook on a tensor that doesn't require gradient");
+        let id = hook_id();
+        match self.grad_fn() {
+            Some(e) => e.node.add_tensor_hook(e.nr, id, hook),
+            None => self.meta_or_new().lock().hooks.push((id, hook)),
+        }
+        Ok(id)
+    }
+
+    pub fn remove_hook(&self, id: u64) {
+        if let Some(e) = self.grad_fn() {
+            e.node.remove_tensor_hook(id);
+        }
+        if let Some(m) = self.meta() {
+            let mut m = m.lock();
+            m.hooks.retain(|h| h.0 != id);
+            m.post_accumulate.retain(|h| h.0 != id);
+        }
+    }
+
+    pub fn register_post_accumulate_grad_hook(&self, hook: Arc<dyn PostAccumulateHook>) -> Result<u64> {
+        ensure!(
+            self.requires_grad(), Runtime,
+            "cannot register a hook on a tensor that doesn't require gradient"
+        );
+        ensure!(self.is_leaf(), Runtime, "post accumulate grad hooks cannot be registered on non-leaf tensors");
+        let id = hook_id();
+        self.meta_or_new().lock().post_accumulate.push((id, hook));
+        Ok(id)
+    }
+
+    /// The hooks that live on this leaf (for the binding's garbage collection).
+    pub fn leaf_hooks(&self) -> Vec<Arc<dyn Hook>> {
+        self.meta().map(|m| m.lock().hooks.iter().map(|h| h.1.clone()).collect()).unwrap_or_default()
+    }
+}

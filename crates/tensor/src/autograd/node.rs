@@ -1,0 +1,421 @@
+//! The backward graph: nodes, edges, recording, and a drop that never recurses.
+
+use super::saved::Saved;
+use super::{Hook, Meta, mode};
+use crate::tensor::Tensor;
+use pyrite_core::{DType, Device, Dims, Result, bail};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// Gradients in input order; `None` where none flows.
+pub type Grads = SmallVec<[Option<Tensor>; 3]>;
+
+/// Output `nr` of `node`.
+#[derive(Clone)]
+pub struct Edge {
+    pub node: Arc<Node>,
+    pub nr: u32,
+}
+
+/// Shape, dtype and device of one output, to make zeros and to check gradients.
+#[derive(Clone)]
+pub struct OutputInfo {
+    pub shape: Dims,
+    pub dtype: DType,
+    pub device: Device,
+}
+
+/// How a node turns gradients of its outputs into gradients of its inputs.
+pub trait Rule: Send + Sync {
+    fn backward(&self, cx: &mut Ctx) -> Result<Grads>;
+    /// Forgets saved tensors (after a backward that does not retain the graph).
+    fn release(&self) {}
+    /// Called once the node exists, so that saved outputs can refer to it weakly.
+    fn bind(&self, _node: &Arc<Node>) {}
+    /// The leaf tensor, for accumulators.
+    fn leaf(&self) -> Option<Tensor> {
+        None
+    }
+    /// Lets the binding look inside (Python Functions).
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        None
+    }
+}
+
+/// What a rule sees while it runs.
+pub struct Ctx<'a> {
+    pub node: &'a Node,
+    /// Gradients of the outputs.
+    pub grads: &'a [Option<Tensor>],
+    /// Bit i: a gradient for input i is wanted.
+    pub needs: u64,
+    /// A graph of this backward is being recorded.
+    pub create_graph: bool,
+    /// The graph is kept for another backward.
+    pub keep_graph: bool,
+    /// The saved tensors, unpacked, in the order they were given to [`attach`].
+    pub saved: SmallVec<[Option<Tensor>; 4]>,
+}
+
+impl Ctx<'_> {
+    #[inline]
+    pub fn needs(&self, i: usize) -> bool {
+        i >= 64 || self.needs >> i & 1 == 1
+    }
+    /// The gradient of output `i`; zeros if none arrived.
+    pub fn grad(&self, i: usize) -> Result<Tensor> {
+        match &self.grads[i] {
+            Some(g) => Ok(g.clone()),
+            None => {
+                let o = &self.node.outputs[i];
+                Tensor::zeros(&o.shape, o.dtype, o.device)
+            }
+        }
+    }
+    pub fn saved(&self, i: usize) -> Result<&Tensor> {
+        match &self.saved[i] {
+            Some(t) => Ok(t),
+            None => bail!(Runtime, "{}: a tensor needed for backward was not saved", self.node.name),
+        }
+    }
+    pub fn saved_opt(&self, i: usize) -> Option<&Tensor> {
+        self.saved[i].as_ref()
+    }
+}
+
+/// A function in the backward graph.
+pub type Node = NodeOf<dyn Rule>;
+
+/// One allocation per node: the rule lies inside (unsized) instead of behind another box.
+pub struct NodeOf<R: ?Sized> {
+    pub name: Cow<'static, str>,
+    /// Creation order; the engine runs the youngest ready node first.
+    pub seq: u64,
+    edges: Mutex<SmallVec<[Option<Edge>; 2]>>,
+    pub outputs: SmallVec<[OutputInfo; 1]>,
+    /// There are hooks or retained gradients: one load on the hot path.
+    hooked: AtomicBool,
+    hooks: Mutex<Hooks>,
+    rule: R,
+}
+
+/// Callbacks of a node, in registration order.
+#[derive(Default)]
+struct Hooks {
+    tensor: Vec<(u64, u32, Arc<dyn Hook>)>,
+    retained: Vec<(u32, Weak<Meta>)>,
+    pre: Vec<(u64, Arc<dyn NodeHook>)>,
+    post: Vec<(u64, Arc<dyn NodeHook>)>,
+}
+
+/// A callback on a node: before (`grads` are of the outputs) or after (`inputs` given as well).
+pub trait NodeHook: Send + Sync {
+    fn call(&self, inputs: Option<&Grads>, outputs: &Grads) -> Result<Option<Grads>>;
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+impl Node {
+    pub fn rule(&self) -> &dyn Rule {
+        &self.rule
+    }
+    /// The functions this one hands gradients to.
+    pub fn edges(&self) -> SmallVec<[Option<Edge>; 2]> {
+        self.edges.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    pub(super) fn with_edges<T>(&self, f: impl FnOnce(&[Option<Edge>]) -> T) -> T {
+        f(&self.edges.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+    fn hooks(&self) -> std::sync::MutexGuard<'_, Hooks> {
+        self.hooked.store(true, Ordering::Release);
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    pub(super) fn is_hooked(&self) -> bool {
+        self.hooked.load(Ordering::Acquire)
+    }
+    pub(super) fn add_tensor_hook(&self, nr: u32, id: u64, hook: Arc<dyn Hook>) {
+        self.hooks().tensor.push((id, nr, hook));
+    }
+    pub(super) fn remove_tensor_hook(&self, id: u64) {
+        self.hooks().tensor.retain(|h| h.0 != id);
+    }
+    pub(super) fn retain(&self, nr: u32, t: &Tensor) {
+        let weak = Arc::downgrade(t.meta_or_new());
+        let mut h = self.hooks();
+        if !h.retained.iter().any(|r| r.0 == nr && r.1.ptr_eq(&weak)) {
+            h.retained.push((nr, weak));
+        }
+    }
+    pub fn register_prehook(&self, hook: Arc<dyn NodeHook>) -> u64 {
+        let id = super::hook_id();
+        self.hooks().pre.push((id, hook));
+        id
+    }
+    pub fn register_hook(&self, hook: Arc<dyn NodeHook>) -> u64 {
+        let id = super::hook_id();
+        self.hooks().post.push((id, hook));
+        id
+    }
+    pub fn remove_node_hook(&self, id: u64) {
+        let mut h = self.hooks();
+        h.pre.retain(|x| x.0 != id);
+        h.post.retain(|x| x.0 != id);
+    }
+    /// Tensor hooks, then node prehooks, then retained gradients, as PyTorch orders them.
+    pub(super) fn run_pre(&self, grads: &mut Grads) -> Result<()> {
+        let (tensor, pre, retained) = {
+            let h = self.hooks();
+            (h.tensor.clone(), h.pre.clone(), h.retained.clone())
+        };
+        for (_, nr, hook) in tensor {
+            if let Some(g) = &grads[nr as usize] {
+                if let Some(new) = hook.call(g)? {
+                    grads[nr as usize] = Some(new);
+                }
+            }
+        }
+        for (_, hook) in pre {
+            if let Some(new) = hook.call(None, grads)? {
+                *grads = new;
+            }
+        }
+        for (nr, meta) in retained {
+            if let (Some(meta), Some(g)) = (meta.upgrade(), &grads[nr as usize]) {
+                meta.lock().grad = Some(g.clone());
+            }
+        }
+        Ok(())
+    }
+    pub(super) fn run_post(&self, inputs: Grads, outputs: &Grads) -> Result<Grads> {
+        let post = self.hooks().post.clone();
+        let mut inputs = inputs;
+        for (_, hook) in post {
+            if let Some(new) = hook.call(Some(&inputs), outputs)? {
+                inputs = new;
+            }
+        }
+        Ok(inputs)
+    }
+    /// Moves the hooks of a replaced history to the node that took its place.
+    pub(super) fn move_retained_to(&self, nr: u32, other: &Node, other_nr: u32) {
+        if !self.is_hooked() {
+            return;
+        }
+        let moved: Vec<_> = {
+            let mut h = self.hooks();
+            let (take, keep) = h.retained.drain(..).partition(|r| r.0 == nr);
+            h.retained = keep;
+            take
+        };
+        other.hooks().retained.extend(moved.into_iter().map(|(_, m)| (other_nr, m)));
+    }
+}
+
+/// Makes a node with a rule of any type.
+pub fn make<R: Rule + 'static>(
+    name: impl Into<Cow<'static, str>>,
+    edges: SmallVec<[Option<Edge>; 2]>,
+    outputs: SmallVec<[OutputInfo; 1]>,
+    rule: R,
+) -> Arc<Node> {
+    Arc::new(NodeOf {
+        name: name.into(),
+        seq: NEXT.fetch_add(1, Ordering::Relaxed),
+        edges: Mutex::new(edges),
+        outputs,
+        hooked: AtomicBool::new(false),
+        hooks: Mutex::new(Hooks::default()),
+        rule,
+    })
+}
+
+pub fn info(t: &Tensor) -> OutputInfo {
+    OutputInfo { shape: t.shape().into(), dtype: t.dtype(), device: t.device() }
+}
+
+// ---- dropping -----------------------------------------------------------------------------------
+
+thread_local! {
+    static PENDING: RefCell<Vec<Arc<Node>>> = const { RefCell::new(Vec::new()) };
+    static DRAINING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Drops a node from a loop instead of from the stack: a chain of a million nodes unwinds flat.
+pub(super) fn drop_later(node: Arc<Node>) {
+    if Arc::strong_count(&node) > 1 {
+        return;
+    }
+    let mut slot = Some(node);
+    // At thread exit the list may be gone; then the plain drop has to do.
+    let _ = PENDING.try_with(|p| p.borrow_mut().extend(slot.take()));
+    if slot.is_some() || DRAINING.try_with(|d| d.replace(true)).unwrap_or(true) {
+        return;
+    }
+    loop {
+        let next = PENDING.with(|p| p.borrow_mut().pop());
+        match next {
+            Some(n) => drop(n),
+            None => break,
+        }
+    }
+    DRAINING.with(|d| d.set(false));
+}
+
+impl<R: ?Sized> Drop for NodeOf<R> {
+    fn drop(&mut self) {
+        let edges = std::mem::take(self.edges.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for e in edges.into_iter().flatten() {
+            drop_later(e.node);
+        }
+    }
+}
+
+// ---- recording ----------------------------------------------------------------------------------
+
+/// Is an op on these inputs recorded?
+#[inline]
+pub fn needs_grad(inputs: &[&Tensor]) -> bool {
+    inputs.iter().any(|t| t.0.meta.get().is_some() && t.requires_grad()) && mode::is_grad_enabled()
+}
+
+/// What to keep for backward.
+pub enum Save<'a> {
+    Input(&'a Tensor),
+    Opt(Option<&'a Tensor>),
+    /// Output number i.
+    Output(usize),
+}
+
+struct Closure<F> {
+    saved: Mutex<Option<SmallVec<[Option<Saved>; 3]>>>,
+    f: F,
+}
+
+impl<F> Rule for Closure<F>
+where
+    F: Fn(&mut Ctx) -> Result<Grads> + Send + Sync,
+{
+    fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
+        {
+            let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(list) = saved.as_ref() else { return second_backward(cx.node) };
+            for s in list {
+                cx.saved.push(match s {
+                    Some(s) => Some(s.unpack(&cx.node.name)?),
+                    None => None,
+                });
+            }
+        }
+        (self.f)(cx)
+    }
+    fn release(&self) {
+        let old = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(old);
+    }
+    fn bind(&self, node: &Arc<Node>) {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        for s in saved.iter().flatten().flatten() {
+            s.bind(node);
+        }
+    }
+}
+
+/// PyTorch's message for a graph whose buffers are gone.
+pub fn second_backward<T>(node: &Node) -> Result<T> {
+    bail!(
+        Runtime,
+        "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after calling backward. (The op whose buffers are gone is {}.)",
+        node.name
+    )
+}
+
+/// Records an op: `outputs` get a history whose backward is `f`. Call only if [`needs_grad`].
+/// `inputs` are the differentiable inputs in the order `f` returns gradients.
+pub fn attach<F>(name: &'static str, inputs: &[&Tensor], outputs: &[&Tensor], save: &[Save], f: F)
+where
+    F: Fn(&mut Ctx) -> Result<Grads> + Send + Sync + 'static,
+{
+    let saved: SmallVec<[Option<Saved>; 3]> = save
+        .iter()
+        .map(|s| match s {
+            Save::Input(t) => Some(Saved::input(t)),
+            Save::Opt(t) => t.map(Saved::input),
+            Save::Output(i) => Some(Saved::output(outputs[*i], *i as u32)),
+        })
+        .collect();
+    let node = make(
+        name,
+        inputs.iter().map(|t| t.edge()).collect(),
+        outputs.iter().map(|t| info(t)).collect(),
+        Closure { saved: Mutex::new(Some(saved)), f },
+    );
+    node.rule().bind(&node);
+    set_history(&node, outputs);
+}
+
+/// Gives the outputs their place in the graph.
+pub fn set_history(node: &Arc<Node>, outputs: &[&Tensor]) {
+    for (i, t) in outputs.iter().enumerate() {
+        if !t.dtype().is_differentiable() {
+            continue;
+        }
+        let edge = Edge { node: node.clone(), nr: i as u32 };
+        match t.0.meta.get() {
+            None => {
+                let _ = t.0.meta.set(Arc::new(Meta::with_history(edge)));
+            }
+            Some(m) => {
+                let old = m.lock().grad_fn.replace(edge);
+                m.set_requires(true);
+                if let Some(e) = old {
+                    drop_later(e.node);
+                }
+            }
+        }
+    }
+}
+
+// ---- leaves -------------------------------------------------------------------------------------
+
+struct Accumulate {
+    leaf: Tensor,
+}
+
+/// The node that adds gradients to a leaf's `.grad`.
+pub(super) fn accumulator(leaf: &Tensor) -> Arc<Node> {
+    let node = make(
+        "AccumulateGrad",
+        SmallVec::new(),
+        smallvec::smallvec![info(leaf)],
+        Accumulate { leaf: leaf.clone() },
+    );
+    node
+}
+
+impl Rule for Accumulate {
+    fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
+        let Some(meta) = self.leaf.meta() else { return Ok(Grads::new()) };
+        let (hooks, post) = {
+            let m = meta.lock();
+            (m.hooks.clone(), m.post_accumulate.clone())
+        };
+        let mut g = cx.grad(0)?;
+        for (_, h) in hooks {
+            if let Some(new) = h.call(&g)? {
+                g = new;
+            }
+        }
+        super::engine::accumulate(&self.leaf, g, cx.create_graph)?;
+        for (_, h) in post {
+            h.call(&self.leaf)?;
+        }
+        Ok(Grads::new())
+    }
+    fn leaf(&self) -> Option<Tensor> {
+        Some(self.leaf.clone())
+    }
+}
