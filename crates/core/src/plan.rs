@@ -34,6 +34,9 @@ pub struct Plan {
     pub ptrs: [*mut u8; MAX_OPERANDS],
     pub dtypes: [DType; MAX_OPERANDS],
     pub numel: usize,
+    /// Bit i: operand i is one element in host memory (a Python number, or a 0-d CPU tensor among
+    /// CUDA ones); its strides are 0. A device backend passes it by value.
+    pub host: u8,
 }
 
 // SAFETY: the pointers are addresses; who dereferences them says why that is allowed, from whichever
@@ -54,6 +57,7 @@ impl Plan {
             ptrs: [std::ptr::null_mut(); MAX_OPERANDS],
             dtypes: [DType::F32; MAX_OPERANDS],
             numel: shape.iter().product(),
+            host: 0,
         };
         for (k, o) in operands.iter().enumerate() {
             plan.dtypes[k] = o.dtype;

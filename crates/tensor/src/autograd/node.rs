@@ -130,6 +130,10 @@ impl Node {
     pub(super) fn with_edges<T>(&self, f: impl FnOnce(&[Option<Edge>]) -> T) -> T {
         f(&self.edges.lock().unwrap_or_else(PoisonError::into_inner))
     }
+    /// The dtype a gradient for input `i` must have, if that input has an edge.
+    pub fn input_dtype(&self, i: usize) -> Option<DType> {
+        self.with_edges(|e| e.get(i).and_then(Option::as_ref).map(|e| e.node.outputs[e.nr as usize].dtype))
+    }
     fn hooks(&self) -> std::sync::MutexGuard<'_, Hooks> {
         self.hooked.store(true, Ordering::Release);
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,0 +1,263 @@
+//! Copies, casts, fills and moves between devices; `out=` results; resizing.
+
+use crate::autograd::{self, inplace, is_grad_enabled, needs_grad};
+use crate::autograd::node::{self};
+use crate::op;
+use crate::registry::{Op, Value};
+use crate::tensor::{MemoryFormat, Tensor, backend};
+use pyrite_core::layout::contiguous_strides;
+use pyrite_core::{DType, Device, Layout, Result, Scalar, bail, ensure};
+use smallvec::smallvec;
+
+/// `dst = src` without history or version: shapes broadcast, dtypes convert, devices may differ.
+pub fn copy_raw(dst: &Tensor, src: &Tensor) -> Result<()> {
+    if dst.numel() == 0 {
+        return Ok(());
+    }
+    let sizes: smallvec::SmallVec<[i64; 6]> = dst.shape().iter().map(|s| *s as i64).collect();
+    if dst.device() == src.device() {
+        let l = src.layout().expand(&sizes)?;
+        let src_arr = pyrite_core::Arr { ptr: src.ptr(), dtype: src.dtype(), shape: l.shape(), strides: l.strides() };
+        return dst.backend()?.copy(dst.arr(), src_arr);
+    }
+    // Between devices: dense bytes of one dtype travel, the rest happens on either side.
+    let src = contiguous(&src.detach())?;
+    let bytes = src.numel() * src.dtype().size();
+    let direct = src.dtype() == dst.dtype() && src.shape() == dst.shape() && dst.is_contiguous();
+    let staged = if direct { dst.clone() } else { Tensor::empty(src.shape(), src.dtype(), dst.device())? };
+    match (src.device(), dst.device()) {
+        // SAFETY: both tensors are contiguous and hold `bytes` bytes.
+        (Device::Cpu, d) => unsafe { backend(d)?.transfer(src.ptr(), staged.ptr(), bytes, false)? },
+        // SAFETY: as above.
+        (s, Device::Cpu) => unsafe { backend(s)?.transfer(staged.ptr(), src.ptr(), bytes, true)? },
+        (s, _) => {
+            let mut host = vec![0u8; bytes];
+            // SAFETY: `host` and both tensors hold `bytes` bytes.
+            unsafe {
+                backend(s)?.transfer(host.as_mut_ptr(), src.ptr(), bytes, true)?;
+                staged.backend()?.transfer(host.as_mut_ptr(), staged.ptr(), bytes, false)?;
+            }
+        }
+    }
+    if direct { Ok(()) } else { copy_raw(dst, &staged) }
+}
+
+/// A copy with the same dimension order in memory.
+pub fn clone(t: &Tensor) -> Result<Tensor> {
+    clone_format(t, MemoryFormat::Preserve)
+}
+
+/// A copy, in row-major or channels-last order.
+pub fn clone_format(t: &Tensor, format: MemoryFormat) -> Result<Tensor> {
+    let y = match format {
+        MemoryFormat::Preserve => t.empty_like_with(t.dtype())?,
+        f => Tensor::empty_format(t.shape(), t.dtype(), t.device(), f)?,
+    };
+    copy_raw(&y, t)?;
+    if needs_grad(&[t]) {
+        autograd::attach("CloneBackward0", &[t], &[&y], &[], |cx| Ok(smallvec![Some(cx.grad(0)?)]));
+    }
+    Ok(y)
+}
+
+/// A copy of `t` in the dimension order of `like`, without history.
+pub fn clone_like(t: &Tensor, like: &Tensor) -> Result<Tensor> {
+    let l = Layout::new(t.shape(), like.layout().like_strides(), 0);
+    let y = Tensor::empty_strided(l, t.dtype(), t.device())?;
+    copy_raw(&y, t)?;
+    Ok(y)
+}
+
+/// `t` itself if it is row-major without gaps, else a copy that is.
+pub fn contiguous(t: &Tensor) -> Result<Tensor> {
+    if t.is_contiguous() { Ok(t.clone()) } else { clone_format(t, MemoryFormat::Contiguous) }
+}
+
+pub fn contiguous_format(t: &Tensor, f: MemoryFormat) -> Result<Tensor> {
+    if is_contiguous_format(t, f) { Ok(t.clone()) } else { clone_format(t, f) }
+}
+
+pub fn is_contiguous_format(t: &Tensor, f: MemoryFormat) -> bool {
+    match f {
+        MemoryFormat::Preserve => true,
+        MemoryFormat::Contiguous => t.is_contiguous(),
+        MemoryFormat::ChannelsLast => t.ndim() == 4 && t.layout().is_channels_last(),
+        MemoryFormat::ChannelsLast3d => t.ndim() == 5 && t.layout().is_channels_last(),
+    }
+}
+
+/// `Tensor.to`: dtype and/or device; the same tensor if nothing changes and no copy is asked for.
+pub fn to(t: &Tensor, dtype: DType, device: Device, copy: bool, format: MemoryFormat) -> Result<Tensor> {
+    if t.dtype() == dtype && t.device() == device && !copy && (format == MemoryFormat::Preserve || is_contiguous_format(t, format)) {
+        return Ok(t.clone());
+    }
+    let layout = match format {
+        MemoryFormat::Preserve => Layout::new(t.shape(), t.layout().like_strides(), 0),
+        MemoryFormat::Contiguous => Layout::contiguous(t.shape()),
+        f => Tensor::empty_format(t.shape(), DType::Bool, Device::Cpu, f)?.layout().clone(),
+    };
+    let y = Tensor::empty_strided(layout, dtype, device)?;
+    copy_raw(&y, t)?;
+    if needs_grad(&[t]) && dtype.is_differentiable() {
+        let (d, v) = (t.dtype(), t.device());
+        autograd::attach("ToCopyBackward0", &[t], &[&y], &[], move |cx| {
+            Ok(smallvec![Some(to(&cx.grad(0)?, d, v, false, MemoryFormat::Preserve)?)])
+        });
+    }
+    Ok(y)
+}
+
+pub fn to_dtype(t: &Tensor, dtype: DType) -> Result<Tensor> {
+    to(t, dtype, t.device(), false, MemoryFormat::Preserve)
+}
+
+pub fn to_device(t: &Tensor, device: Device) -> Result<Tensor> {
+    to(t, t.dtype(), device, false, MemoryFormat::Preserve)
+}
+
+/// `dst.copy_(src)`: broadcasts, converts, records.
+pub fn copy_(dst: &Tensor, src: &Tensor) -> Result<()> {
+    inplace::check("copy_", dst)?;
+    ensure!(
+        pyrite_core::layout::broadcast("copy_", src.shape(), dst.shape()).is_ok_and(|s| s[..] == *dst.shape()), Shape,
+        "copy_: output with shape {:?} doesn't match the broadcast shape of the source {:?}", dst.shape(), src.shape()
+    );
+    let same_bytes = dst.storage().same(src.storage());
+    let recording = needs_grad(&[dst, src]);
+    if same_bytes {
+        copy_raw(dst, &clone(&src.detach())?)?;
+    } else {
+        copy_raw(dst, src)?;
+    }
+    dst.storage().bump_version();
+    if recording && dst.dtype().is_differentiable() {
+        let node = node::closure("CopyBackwards", &[dst, src], &[dst], &[], |cx| {
+            // The old value is overwritten: nothing flows to it; the engine sums and casts for `src`.
+            let g = cx.grad(0)?;
+            let zero = if cx.needs(0) { Some(Tensor::zeros(g.shape(), g.dtype(), g.device())?) } else { None };
+            Ok(smallvec![zero, cx.needs(1).then_some(g)])
+        });
+        inplace::rebase(dst, node);
+    }
+    Ok(())
+}
+
+/// `t.fill_(value)`.
+pub fn fill_(t: &Tensor, value: Scalar) -> Result<()> {
+    inplace::check_write("fill_", t)?;
+    ensure!(
+        t.dtype().is_complex() || !matches!(value, Scalar::Complex(..)), Runtime,
+        "fill_: value cannot be converted to type {} without overflow (it is complex)", t.dtype().name()
+    );
+    let recording = needs_grad(&[t]);
+    if t.numel() > 0 {
+        t.backend()?.fill(t.arr(), value)?;
+    }
+    t.storage().bump_version();
+    if recording {
+        let node = node::closure("FillBackward0", &[t], &[t], &[], |cx| {
+            let g = cx.grad(0)?;
+            Ok(smallvec![Some(Tensor::zeros(g.shape(), g.dtype(), g.device())?)])
+        });
+        inplace::rebase(t, node);
+    }
+    Ok(())
+}
+
+/// `a += b` without history: for gradients that are ours alone. `b` broadcasts.
+pub fn add_assign_raw(a: &Tensor, b: &Tensor) -> Result<()> {
+    let _off = autograd::GradMode::new(false);
+    let one = [Scalar::Int(1)];
+    super::elementwise::run_raw(pyrite_core::rows::table::id::ADD, a, &[a.into(), b.into()], &one)
+}
+
+/// The tensor an `out=` result is written to: `out`, or one of the right shape that replaces it.
+pub fn resize_out(out: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    if out.shape() == shape { Ok(out.clone()) } else { resize(out, shape) }
+}
+
+/// `resize_`: the same storage if it is large enough, else a larger one with the old elements.
+pub fn resize(t: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    let n = pyrite_core::layout::numel(shape)?;
+    let layout = Layout::new(shape, contiguous_strides(shape), t.layout().offset());
+    let have = t.storage().bytes() / t.dtype().size();
+    if t.layout().offset().checked_add(n).is_some_and(|end| end <= have) {
+        return Ok(t.with_data_of(&Tensor::from_parts(t.storage().clone(), layout, t.dtype())));
+    }
+    let y = Tensor::empty(shape, t.dtype(), t.device())?;
+    let keep = (have - t.layout().offset().min(have)).min(n);
+    let flat = |t: &Tensor, offset| Tensor::from_parts(t.storage().clone(), Layout::new([keep].as_slice(), [1isize].as_slice(), offset), t.dtype());
+    copy_raw(&flat(&y, 0), &flat(t, t.layout().offset()))?;
+    Ok(t.with_data_of(&y))
+}
+
+/// Puts computed results into `out=` tensors. Gives back the tensors to return (replacements where
+/// a resize was needed).
+pub fn copy_to_outs(op: &str, v: Value, outs: &[Tensor]) -> Result<Value> {
+    let put = |r: &Tensor, o: &Tensor| -> Result<Tensor> {
+        ensure!(
+            !r.requires_grad() && !(is_grad_enabled() && o.requires_grad()), Runtime,
+            "{op}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
+        );
+        ensure!(
+            r.dtype().can_cast(o.dtype()), Runtime,
+            "{op}: result type {} can't be cast to the desired output type {}", r.dtype().name(), o.dtype().name()
+        );
+        ensure!(r.device() == o.device(), Runtime, "{op}: Expected out tensor to be on {}, but got {} instead", r.device(), o.device());
+        inplace::check(op, o)?;
+        let target = resize_out(o, r.shape())?;
+        copy_raw(&target, r)?;
+        target.storage().bump_version();
+        Ok(target)
+    };
+    match (v, outs) {
+        (Value::Tensor(r), [o]) => Ok(Value::Tensor(put(&r, o)?)),
+        (Value::Tuple(rs), outs) if rs.len() == outs.len() => {
+            Ok(Value::Tuple(rs.iter().zip(outs).map(|(r, o)| put(r, o)).collect::<Result<_>>()?))
+        }
+        (Value::Named(n, f, rs), outs) if rs.len() == outs.len() => {
+            Ok(Value::Named(n, f, rs.iter().zip(outs).map(|(r, o)| put(r, o)).collect::<Result<_>>()?))
+        }
+        (_, outs) => bail!(Type, "{op}(): out= takes as many tensors as the op has results, got {}", outs.len()),
+    }
+}
+
+pub fn register(list: &mut Vec<Op>) {
+    op!(list, "clone", FUNCTION | METHOD, "A copy of the tensor; gradients flow through it.",
+        "input: Tensor, *, memory_format: memory_format? = None", |a| {
+            Ok(clone_format(a.tensor(0)?, a.memory_format_opt(1)?.unwrap_or(MemoryFormat::Preserve))?.into())
+        });
+    op!(list, "contiguous", METHOD, "The tensor itself if it is contiguous in the given memory format, else a copy that is.",
+        "input: Tensor, memory_format: memory_format? = None", |a| {
+            Ok(contiguous_format(a.tensor(0)?, a.memory_format_opt(1)?.unwrap_or_default())?.into())
+        });
+    op!(list, "copy_", METHOD, "Copies the elements of `src` into this tensor, broadcasting and converting.",
+        "input: Tensor, src: Tensor, non_blocking: bool = False", |a| {
+            a.bool(2)?; // A copy from pageable memory is synchronous either way.
+            copy_(a.tensor(0)?, a.tensor(1)?)?;
+            Ok(Value::Receiver)
+        });
+    op!(list, "fill_", METHOD, "Fills the tensor with a number (or a 0-d tensor).",
+        "input: Tensor, value: Operand", |a| {
+            match a.operand(1)? {
+                super::Operand::Number(s) => fill_(a.tensor(0)?, s)?,
+                super::Operand::Tensor(t) => {
+                    ensure!(t.ndim() == 0, Runtime, "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.", t.ndim());
+                    copy_(a.tensor(0)?, t)?;
+                }
+            }
+            Ok(Value::Receiver)
+        });
+    op!(list, "zero_", METHOD, "Fills the tensor with zeros.", "input: Tensor", |a| {
+        fill_(a.tensor(0)?, Scalar::Int(0))?;
+        Ok(Value::Receiver)
+    });
+    op!(list, "fill", FUNCTION, "A tensor of the input's shape filled with a number.", "input: Tensor, value: Operand", |a| {
+        let t = clone(a.tensor(0)?)?;
+        match a.operand(1)? {
+            super::Operand::Number(s) => fill_(&t, s)?,
+            super::Operand::Tensor(v) => copy_(&t, v)?,
+        }
+        Ok(t.into())
+    });
+}

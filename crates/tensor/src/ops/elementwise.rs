@@ -1,0 +1,535 @@
+//! The driver of every table row: promotion, broadcasting, output, kernel, history. Rows never
+//! mention any of it.
+
+use super::Operand;
+use crate::autograd::node::{self, Ctx, Edge, Grads, Node, Rule};
+use crate::autograd::saved::Saved;
+use crate::autograd::{inplace, is_grad_enabled};
+use crate::registry::{Args, Value};
+use crate::tensor::Tensor;
+use pyrite_core::backend::Formula;
+use pyrite_core::layout::broadcast;
+use pyrite_core::plan::{self, Overlap, Plan};
+use pyrite_core::rows::{Class, Row, RowId, Use};
+use pyrite_core::{DType, Device, Dims, Layout, Promotion, Result, Scalar, bail, ensure, plan::Operand as PlanOperand};
+use smallvec::{SmallVec, smallvec};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+type Operands<'a> = SmallVec<[Operand<'a>; 4]>;
+type Params = SmallVec<[Scalar; 3]>;
+
+/// The dtypes of one run.
+struct Types {
+    /// What the formula computes in.
+    compute: DType,
+    out: DType,
+}
+
+/// Operand `i` only selects (a condition or mask) and takes no part in promotion.
+#[inline]
+fn is_condition(row: &Row, i: usize) -> bool {
+    row.has("condition") && i == if row.name == "where" { 0 } else { 1 }
+}
+
+fn resolve(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Types> {
+    let mut p = Promotion::default();
+    for (i, o) in ops.iter().enumerate() {
+        if row.flags.first() == Some(&"condition") && is_condition(row, i) {
+            continue;
+        }
+        p = match o {
+            Operand::Tensor(t) => p.tensor(t.dtype(), t.ndim()),
+            Operand::Number(s) => p.number(*s),
+        };
+    }
+    let mut common = p.result();
+    if common.is_complex() {
+        bail!(NotImplemented, "\"{}\" is not implemented for {common}", row.name);
+    }
+    if row.has("alpha") {
+        if let Some(a) = params.first() {
+            ensure!(
+                common.is_float() || !matches!(a, Scalar::Float(_)), Runtime,
+                "{}: For integral input tensors, argument alpha must not be a floating point number.", row.name
+            );
+        }
+    }
+    let mut out = if row.bool_out { DType::Bool } else { common };
+    match row.class {
+        Class::Float => {
+            let f = common.to_float();
+            if !row.bool_out {
+                out = f;
+            }
+            common = f;
+        }
+        Class::Num => {
+            if common.is_bool() {
+                ensure!(
+                    !row.has("nobool"), Runtime,
+                    "{}: the `-` operator, or {}() with bool tensors, is not supported. Use logical_not, bitwise_xor or logical_xor, or convert to an integer dtype first.", row.name, row.name
+                );
+                // Computed in bytes, stored as `!= 0`.
+                common = DType::U8;
+            }
+        }
+        Class::Int => {
+            ensure!(
+                !common.is_float() && !(common.is_bool() && row.has("nobool")), Runtime,
+                "\"{}\" is not implemented for '{}'; it takes integer{} tensors", row.name, common.name(),
+                if row.has("nobool") { "" } else { " and bool" }
+            );
+        }
+        Class::Any => {}
+    }
+    Ok(Types { compute: common.compute(), out })
+}
+
+/// The shape all operands broadcast to.
+#[inline]
+fn common_shape(row: &Row, ops: &[Operand]) -> Result<Dims> {
+    let mut shape: Option<Dims> = None;
+    for o in ops {
+        let Operand::Tensor(t) = o else { continue };
+        shape = Some(match shape {
+            None => t.shape().into(),
+            Some(s) if s[..] == *t.shape() => s,
+            Some(s) => broadcast(row.name, &s, t.shape())?,
+        });
+    }
+    Ok(shape.unwrap_or_default())
+}
+
+fn common_device(row: &Row, ops: &[Operand]) -> Result<Device> {
+    let mut device = None;
+    for o in ops {
+        let Operand::Tensor(t) = o else { continue };
+        match device {
+            None => device = Some((t.device(), t.ndim())),
+            Some((d, _)) if d == t.device() => {}
+            // A 0-d CPU tensor goes along with tensors of any device.
+            Some((Device::Cpu, 0)) => device = Some((t.device(), t.ndim())),
+            Some(_) if t.device() == Device::Cpu && t.ndim() == 0 => {}
+            Some((d, _)) => bail!(
+                Runtime,
+                "{}: Expected all tensors to be on the same device, but found at least two devices, {d} and {}!", row.name, t.device()
+            ),
+        }
+    }
+    Ok(device.map_or(Device::Cpu, |d| d.0))
+}
+
+/// Strides of a new result: those of the first operand of the full shape, if they are dense.
+fn result_layout(shape: &[usize], ops: &[Operand]) -> Layout {
+    for o in ops {
+        if let Operand::Tensor(t) = o {
+            if t.shape() == shape {
+                if t.is_contiguous() {
+                    break;
+                }
+                return Layout::new(shape, t.layout().like_strides(), 0);
+            }
+        }
+    }
+    Layout::contiguous(shape)
+}
+
+/// Integer division needs a look at the divisor: the kernels never trap, users want an error.
+fn check_divisor(row: &Row, compute: DType, ops: &[Operand]) -> Result<()> {
+    if compute.is_float() || !row.has("intzero") {
+        return Ok(());
+    }
+    let zero = match &ops[1] {
+        Operand::Number(s) => s.is_zero(),
+        Operand::Tensor(t) => t.numel() > 0 && super::reduce::any_zero(t)?,
+    };
+    ensure!(!zero, Runtime, "ZeroDivisionError: {}: integer division by zero", row.name);
+    Ok(())
+}
+
+/// Runs one formula of a row into `out`.
+fn launch(
+    row: &'static Row,
+    formula: Formula,
+    compute: DType,
+    out: &Tensor,
+    ops: &[Operand],
+    params: &[Scalar],
+) -> Result<()> {
+    if out.numel() == 0 {
+        return Ok(());
+    }
+    // Numbers become operands that stand still on one host element of the compute dtype.
+    let scalar_layout = Layout::contiguous(&[]);
+    let mut numbers = [[0u8; 16]; plan::MAX_OPERANDS];
+    let mut list: SmallVec<[PlanOperand; plan::MAX_OPERANDS]> = SmallVec::new();
+    let mut host = 0u8;
+    list.push(out.operand());
+    for (i, o) in ops.iter().enumerate() {
+        match o {
+            Operand::Tensor(t) => {
+                if t.device() != out.device() {
+                    host |= 1 << (i + 1);
+                }
+                list.push(t.operand());
+            }
+            Operand::Number(s) => {
+                numbers[i] = s.to_bytes(compute);
+                host |= 1 << (i + 1);
+                list.push(PlanOperand { ptr: numbers[i].as_mut_ptr(), dtype: compute, layout: &scalar_layout });
+            }
+        }
+    }
+    let mut plan = Plan::new(row.name, out.shape(), &list)?;
+    plan.host = host;
+    out.backend()?.map(row.id, formula, compute, &plan, params)
+}
+
+/// A row on operands, out of place. This is what every elementwise op is.
+pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tensor> {
+    let types = resolve(row, ops, params)?;
+    if row.has("intself") {
+        if let Operand::Tensor(t) = &ops[0] {
+            if !t.dtype().is_float() {
+                return super::clone(t);
+            }
+        }
+    }
+    let shape = common_shape(row, ops)?;
+    let device = common_device(row, ops)?;
+    check_divisor(row, types.compute, ops)?;
+    let out = Tensor::empty_strided(result_layout(&shape, ops), types.out, device)?;
+    launch(row, Formula::Forward, types.compute, &out, ops, params)?;
+    if is_grad_enabled() {
+        record(row, &types, ops, params, &out, None)?;
+    }
+    Ok(out)
+}
+
+/// A row into an existing tensor (`out=`); returns the tensor to hand back, which is another one if
+/// `out` had to be resized.
+pub fn run_out(row: &'static Row, ops: &[Operand], params: &[Scalar], out: &Tensor) -> Result<Tensor> {
+    let types = resolve(row, ops, params)?;
+    let tensors = tensors_of(ops);
+    ensure!(
+        !node::needs_grad(&tensors) && !(is_grad_enabled() && out.requires_grad()), Runtime,
+        "{}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.", row.name
+    );
+    ensure!(
+        types.out.can_cast(out.dtype()), Runtime,
+        "result type {} can't be cast to the desired output type {}", types.out.name(), out.dtype().name()
+    );
+    let shape = common_shape(row, ops)?;
+    let device = common_device(row, ops)?;
+    ensure!(
+        device == out.device(), Runtime,
+        "{}: Expected out tensor to be on {device}, but got {} instead", row.name, out.device()
+    );
+    check_divisor(row, types.compute, ops)?;
+    inplace::check(row.name, out)?;
+    let target = super::resize_out(out, &shape)?;
+    // An input that overlaps the output in another way than exactly is read before it is written.
+    let safe: SmallVec<[Option<Tensor>; 4]> = ops.iter().map(|o| disentangle(o, &target)).collect::<Result<_>>()?;
+    let ops2: Operands = ops.iter().zip(&safe).map(|(o, s)| s.as_ref().map_or(*o, Operand::Tensor)).collect();
+    launch(row, Formula::Forward, types.compute, &target, &ops2, params)?;
+    target.storage().bump_version();
+    Ok(target)
+}
+
+/// A copy of an operand that overlaps `out` partially.
+fn disentangle(o: &Operand, out: &Tensor) -> Result<Option<Tensor>> {
+    match o {
+        Operand::Tensor(t) if t.storage().same(out.storage()) => {
+            match plan::overlap(t.layout(), t.dtype().size(), out.layout(), out.dtype().size()) {
+                Overlap::Partial => super::clone(&t.detach()).map(Some),
+                _ => Ok(None),
+            }
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A row writing into its first operand.
+pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<()> {
+    let Operand::Tensor(target) = ops[0] else {
+        bail!(Type, "{}_(): the first argument must be a Tensor", row.name)
+    };
+    inplace::check(row.name, target)?;
+    let types = resolve(row, ops, params)?;
+    ensure!(
+        types.out.can_cast(target.dtype()), Runtime,
+        "result type {} can't be cast to the desired output type {} ({}_)", types.out.name(), target.dtype().name(), row.name
+    );
+    if row.has("intself") && !target.dtype().is_float() {
+        return Ok(());
+    }
+    let shape = common_shape(row, ops)?;
+    ensure!(
+        shape[..] == *target.shape(), Shape,
+        "{}_: output with shape {:?} doesn't match the broadcast shape {:?}", row.name, target.shape(), &shape[..]
+    );
+    let device = common_device(row, ops)?;
+    ensure!(device == target.device(), Runtime, "{}_: Expected all tensors to be on the same device, but found {} and {device}", row.name, target.device());
+    check_divisor(row, types.compute, ops)?;
+    let mut safe: SmallVec<[Option<Tensor>; 4]> = smallvec![None];
+    for o in &ops[1..] {
+        if let (Operand::Tensor(t), Some(_)) = (o, disentangle(o, target)?) {
+            bail!(
+                Runtime,
+                "{}_: unsupported operation: some elements of the input tensor (shape {:?}) and the written-to tensor (shape {:?}) refer to a single memory location. Please clone() the tensor before performing the operation.",
+                row.name, t.shape(), target.shape()
+            );
+        }
+        safe.push(None);
+    }
+    // Gradients of the other inputs may need the value that is about to be overwritten.
+    let tensors = tensors_of(ops);
+    let recording = node::needs_grad(&tensors);
+    let old = if recording && old_value_needed(row, ops) { Some(super::clone(&target.detach())?) } else { None };
+    launch(row, Formula::Forward, types.compute, target, ops, params)?;
+    target.storage().bump_version();
+    if recording {
+        record(row, &types, ops, params, target, old.as_ref().map_or(Some(None), |o| Some(Some(o))))?;
+    }
+    Ok(())
+}
+
+fn tensors_of<'a>(ops: &[Operand<'a>]) -> SmallVec<[&'a Tensor; 4]> {
+    ops.iter().filter_map(|o| if let Operand::Tensor(t) = o { Some(*t) } else { None }).collect()
+}
+
+fn wants(o: &Operand) -> bool {
+    matches!(o, Operand::Tensor(t) if t.meta().is_some() && t.requires_grad())
+}
+
+fn old_value_needed(row: &Row, ops: &[Operand]) -> bool {
+    row.grads.iter().any(|g| wants(&ops[g.input as usize]) && g.uses.contains(&Use::Input(0)))
+}
+
+/// PyTorch's name of a row's node, made once.
+fn node_name(row: &'static Row) -> &'static str {
+    static NAMES: OnceLock<Vec<String>> = OnceLock::new();
+    let names = NAMES.get_or_init(|| {
+        pyrite_core::rows::ROWS
+            .iter()
+            .map(|r| {
+                let base = match r.name {
+                    "gelu_erf" | "gelu_tanh" => "gelu",
+                    "clamp_scalars" | "clamp_tensors" => "clamp",
+                    "masked_fill_scalar" => "masked_fill",
+                    "nan_to_num_scalars" => "nan_to_num",
+                    n => n,
+                };
+                let camel: String = base
+                    .split('_')
+                    .map(|w| w[..1].to_uppercase() + &w[1..])
+                    .collect();
+                camel + "Backward0"
+            })
+            .collect()
+    });
+    &names[row.id.0 as usize]
+}
+
+/// Makes the node of a run. `inplace`: `None` for a new result, `Some(old)` for a written one.
+fn record(
+    row: &'static Row,
+    types: &Types,
+    ops: &[Operand],
+    params: &[Scalar],
+    out: &Tensor,
+    inplace: Option<Option<&Tensor>>,
+) -> Result<()> {
+    if !ops.iter().any(wants) || !types.out.is_float() {
+        return Ok(());
+    }
+    let mut edges: SmallVec<[Option<Edge>; 2]> = SmallVec::new();
+    // Which inputs and whether the output must be kept: the union over the gradients wanted.
+    let mut keep = [false; 4];
+    let mut keep_out = false;
+    for (i, o) in ops.iter().enumerate() {
+        let edge = match o {
+            Operand::Tensor(t) if wants(o) => t.edge(),
+            _ => None,
+        };
+        if edge.is_some() {
+            match row.grad(i) {
+                Some(g) => {
+                    for u in g.uses {
+                        match u {
+                            Use::Input(k) => keep[*k as usize] = true,
+                            Use::Output => keep_out = true,
+                        }
+                    }
+                }
+                None if row.has("polygamma") => keep[0] = true,
+                None => {}
+            }
+        }
+        edges.push(edge);
+    }
+    let mut saved: SmallVec<[Kept; 4]> = SmallVec::new();
+    for (i, o) in ops.iter().enumerate() {
+        saved.push(match o {
+            _ if !keep[i] => Kept::Nothing,
+            Operand::Number(s) => Kept::Number(*s),
+            Operand::Tensor(_) if i == 0 && matches!(inplace, Some(Some(_))) => match inplace {
+                Some(Some(old)) => Kept::Tensor(Saved::input(old)),
+                _ => Kept::Nothing,
+            },
+            Operand::Tensor(t) => Kept::Tensor(Saved::input(t)),
+        });
+    }
+    let output = keep_out.then(|| Saved::output(out, 0));
+    let rule = RowRule { row, compute: types.compute, params: params.into(), saved: Mutex::new(Some((saved, output))) };
+    let node = node::make(Cow::Borrowed(node_name(row)), edges, smallvec![node::info(out)], rule);
+    node.rule().bind(&node);
+    if inplace.is_some() {
+        inplace::rebase(out, node);
+    } else {
+        node::set_history(&node, &[out]);
+    }
+    Ok(())
+}
+
+enum Kept {
+    Nothing,
+    Number(Scalar),
+    Tensor(Saved),
+}
+
+/// The backward of a row: its gradient formulas as fused kernels, or over tensors when a graph of
+/// the backward is wanted.
+struct RowRule {
+    row: &'static Row,
+    compute: DType,
+    params: Params,
+    saved: Mutex<Option<(SmallVec<[Kept; 4]>, Option<Saved>)>>,
+}
+
+/// An owned operand.
+enum Owned {
+    Nothing,
+    Number(Scalar),
+    Tensor(Tensor),
+}
+
+impl RowRule {
+    fn unpack(&self, node: &Node) -> Result<(SmallVec<[Owned; 4]>, Option<Tensor>)> {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((inputs, output)) = saved.as_ref() else { return node::second_backward(node) };
+        let inputs = inputs
+            .iter()
+            .map(|k| {
+                Ok(match k {
+                    Kept::Nothing => Owned::Nothing,
+                    Kept::Number(s) => Owned::Number(*s),
+                    Kept::Tensor(s) => Owned::Tensor(s.unpack(&node.name)?),
+                })
+            })
+            .collect::<Result<_>>()?;
+        let output = output.as_ref().map(|o| o.unpack(&node.name)).transpose()?;
+        Ok((inputs, output))
+    }
+}
+
+impl Rule for RowRule {
+    fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
+        let g = cx.grad(0)?;
+        let (inputs, output) = self.unpack(cx.node)?;
+        let mut out = Grads::new();
+        for i in 0..self.row.inputs.len() {
+            let edge = cx.needs(i).then(|| cx.node.input_dtype(i)).flatten();
+            let Some(want) = edge else {
+                out.push(None);
+                continue;
+            };
+            let Some(formula) = self.row.grad(i) else {
+                if self.row.has("polygamma") {
+                    bail!(NotImplemented, "the derivative of {} is polygamma, which is not available yet", self.row.name);
+                }
+                bail!(
+                    NotImplemented,
+                    "{}: the derivative for argument '{}' is not implemented", self.row.name, self.row.inputs[i]
+                );
+            };
+            let text = formula.text.body;
+            let alpha_one = text == "alpha * g" && self.params.first().is_some_and(|a| a.f64() == 1.0);
+            out.push(Some(if text == "g" || alpha_one {
+                g.clone()
+            } else if text == "0.0 * g" {
+                Tensor::zeros(g.shape(), want, g.device())?
+            } else if cx.create_graph {
+                super::formula::eval(self.row, formula, &g, &inputs_view(&inputs), output.as_ref(), &self.params)?
+            } else {
+                let mut list: Operands = smallvec![Operand::Tensor(&g)];
+                for u in formula.uses {
+                    match u {
+                        Use::Output => match &output {
+                            Some(y) => list.push(Operand::Tensor(y)),
+                            None => bail!(Runtime, "{}: the output was not saved", self.row.name),
+                        },
+                        Use::Input(k) => match &inputs[*k as usize] {
+                            Owned::Tensor(t) => list.push(Operand::Tensor(t)),
+                            Owned::Number(s) => list.push(Operand::Number(*s)),
+                            Owned::Nothing => bail!(Runtime, "{}: input {k} was not saved", self.row.name),
+                        },
+                    }
+                }
+                let compute = if self.compute.is_float() { self.compute } else { g.dtype().compute() };
+                let r = Tensor::empty_strided(result_layout(g.shape(), &list), want, g.device())?;
+                launch(self.row, Formula::Grad(i as u8), compute, &r, &list, &self.params)?;
+                r
+            }));
+        }
+        Ok(out)
+    }
+    fn release(&self) {
+        let old = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(old);
+    }
+    fn bind(&self, node: &Arc<Node>) {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, Some(o))) = saved.as_ref() {
+            o.bind(node);
+        }
+    }
+}
+
+fn inputs_view(inputs: &[Owned]) -> SmallVec<[Option<Operand<'_>>; 4]> {
+    inputs
+        .iter()
+        .map(|o| match o {
+            Owned::Nothing => None,
+            Owned::Number(s) => Some(Operand::Number(*s)),
+            Owned::Tensor(t) => Some(Operand::Tensor(t)),
+        })
+        .collect()
+}
+
+// ---- from the registry --------------------------------------------------------------------------
+
+/// Operands and parameters from arguments in signature order.
+fn split<'a>(row: &'static Row, args: &'a Args) -> Result<(Operands<'a>, Params)> {
+    let n = row.inputs.len();
+    let ops = (0..n).map(|i| args.operand(i)).collect::<Result<_>>()?;
+    let params = (0..row.params.len()).map(|i| args.number(n + i)).collect::<Result<_>>()?;
+    Ok((ops, params))
+}
+
+pub fn call_row(r: RowId, args: &Args, out: Option<&Tensor>) -> Result<Value> {
+    let row = r.row();
+    let (ops, params) = split(row, args)?;
+    Ok(Value::Tensor(match out {
+        None => run(row, &ops, &params)?,
+        Some(o) => run_out(row, &ops, &params, o)?,
+    }))
+}
+
+pub fn call_row_inplace(r: RowId, args: &Args) -> Result<Value> {
+    let row = r.row();
+    let (ops, params) = split(row, args)?;
+    run_inplace(row, &ops, &params)?;
+    Ok(Value::Receiver)
+}

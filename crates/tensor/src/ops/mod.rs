@@ -1,0 +1,52 @@
+//! Operators. One file per topic: shape rule, kernel family call, gradient and registry entries
+//! stand together. This file holds what all of them use: operands, copies, and the registration.
+
+pub mod copy;
+pub mod create;
+pub mod elementwise;
+pub mod formula;
+pub mod matmul;
+pub mod pointwise;
+pub mod reduce;
+pub mod view;
+
+pub use copy::*;
+pub use matmul::{linear, matmul};
+pub use pointwise::*;
+pub use reduce::{mean, sum, sum_to_size};
+pub use view::*;
+
+use crate::registry::Op;
+use crate::tensor::Tensor;
+use pyrite_core::Scalar;
+
+/// A tensor or a Python number.
+#[derive(Clone, Copy)]
+pub enum Operand<'a> {
+    Tensor(&'a Tensor),
+    Number(Scalar),
+}
+
+impl<'a> From<&'a Tensor> for Operand<'a> {
+    fn from(t: &'a Tensor) -> Operand<'a> {
+        Operand::Tensor(t)
+    }
+}
+
+impl From<f64> for Operand<'_> {
+    fn from(v: f64) -> Self {
+        Operand::Number(Scalar::Float(v))
+    }
+}
+
+/// Every op of the library: `registry::ops` calls this once.
+pub fn register() -> Vec<Op> {
+    let mut list = Vec::with_capacity(512);
+    pointwise::register(&mut list);
+    copy::register(&mut list);
+    create::register(&mut list);
+    view::register(&mut list);
+    reduce::register(&mut list);
+    matmul::register(&mut list);
+    list
+}
