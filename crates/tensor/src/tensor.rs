@@ -68,7 +68,11 @@ impl Tensor {
         let n = numel(layout.shape())?;
         let bytes = match n.checked_mul(dtype.size()) {
             Some(b) if b <= isize::MAX as usize => b,
-            _ => bail!(OutOfMemory, "empty: a tensor of shape {:?} and dtype {dtype} does not fit in memory", layout.shape()),
+            _ => bail!(
+                OutOfMemory,
+                "empty: a tensor of shape {:?} and dtype {dtype} does not fit in memory",
+                layout.shape()
+            ),
         };
         let storage = backend(device)?.alloc(bytes)?;
         Ok(Tensor::from_parts(storage, layout, dtype))
@@ -84,13 +88,22 @@ impl Tensor {
         Tensor::empty_strided(l, dtype, self.device())
     }
 
-    pub fn empty_format(shape: &[usize], dtype: DType, device: Device, format: MemoryFormat) -> Result<Tensor> {
+    pub fn empty_format(
+        shape: &[usize],
+        dtype: DType,
+        device: Device,
+        format: MemoryFormat,
+    ) -> Result<Tensor> {
         let l = match (format, shape.len()) {
             (MemoryFormat::ChannelsLast, 4) | (MemoryFormat::ChannelsLast3d, 5) => {
                 Layout::new(shape, channels_last_strides(shape), 0)
             }
-            (MemoryFormat::ChannelsLast, n) => bail!(Runtime, "required rank 4 tensor to use channels_last format, got rank {n}"),
-            (MemoryFormat::ChannelsLast3d, n) => bail!(Runtime, "required rank 5 tensor to use channels_last_3d format, got rank {n}"),
+            (MemoryFormat::ChannelsLast, n) => {
+                bail!(Runtime, "required rank 4 tensor to use channels_last format, got rank {n}")
+            }
+            (MemoryFormat::ChannelsLast3d, n) => {
+                bail!(Runtime, "required rank 5 tensor to use channels_last_3d format, got rank {n}")
+            }
             _ => Layout::contiguous(shape),
         };
         Tensor::empty_strided(l, dtype, device)
@@ -118,7 +131,12 @@ impl Tensor {
 
     /// A CPU tensor from host data.
     pub fn from_slice<T: Elem>(data: &[T], shape: &[usize]) -> Result<Tensor> {
-        ensure!(numel(shape)? == data.len(), Shape, "from_slice: {} elements do not fill shape {shape:?}", data.len());
+        ensure!(
+            numel(shape)? == data.len(),
+            Shape,
+            "from_slice: {} elements do not fill shape {shape:?}",
+            data.len()
+        );
         let t = Tensor::empty(shape, T::DTYPE, Device::Cpu)?;
         // SAFETY: the new storage holds exactly `data.len()` elements of T and nobody else sees it.
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), t.ptr() as *mut T, data.len()) };
@@ -127,7 +145,13 @@ impl Tensor {
 
     /// The elements in row-major order, on the host.
     pub fn to_vec<T: Elem>(&self) -> Result<Vec<T>> {
-        ensure!(T::DTYPE == self.dtype(), Type, "to_vec: the tensor has dtype {}, asked for {}", self.dtype(), T::DTYPE);
+        ensure!(
+            T::DTYPE == self.dtype(),
+            Type,
+            "to_vec: the tensor has dtype {}, asked for {}",
+            self.dtype(),
+            T::DTYPE
+        );
         let c = crate::ops::to_device(&self.detach(), Device::Cpu)?;
         let c = crate::ops::contiguous(&c)?;
         let mut out = Vec::with_capacity(c.numel());
@@ -216,7 +240,12 @@ impl Tensor {
 
     /// The only element, as a number. An error if there is more than one.
     pub fn item(&self) -> Result<Scalar> {
-        ensure!(self.numel() == 1, Runtime, "a Tensor with {} elements cannot be converted to Scalar", self.numel());
+        ensure!(
+            self.numel() == 1,
+            Runtime,
+            "a Tensor with {} elements cannot be converted to Scalar",
+            self.numel()
+        );
         let mut bytes = [0u8; 16];
         let size = self.dtype().size();
         if self.device() == Device::Cpu {

@@ -6,7 +6,7 @@ use super::node::{Ctx, Edge, Grads, Node};
 use crate::tensor::Tensor;
 use crate::{check_interrupt, ops};
 use pyrite_core::{Result, bail, ensure};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -123,10 +123,18 @@ fn input_edges(list: &[Tensor]) -> Result<Vec<Edge>> {
         .collect()
 }
 
-fn roots(op: &str, outputs: &[Tensor], grads: &[Option<Tensor>], create_graph: bool) -> Result<Vec<(Edge, Tensor)>> {
+fn roots(
+    op: &str,
+    outputs: &[Tensor],
+    grads: &[Option<Tensor>],
+    create_graph: bool,
+) -> Result<Vec<(Edge, Tensor)>> {
     ensure!(
-        grads.is_empty() || grads.len() == outputs.len(), Runtime,
-        "{op}: got {} tensors and {} gradients", outputs.len(), grads.len()
+        grads.is_empty() || grads.len() == outputs.len(),
+        Runtime,
+        "{op}: got {} tensors and {} gradients",
+        outputs.len(),
+        grads.len()
     );
     let mut roots = Vec::with_capacity(outputs.len());
     for (i, t) in outputs.iter().enumerate() {
@@ -136,18 +144,29 @@ fn roots(op: &str, outputs: &[Tensor], grads: &[Option<Tensor>], create_graph: b
         let g = match grads.get(i).and_then(Option::as_ref) {
             Some(g) => {
                 ensure!(
-                    g.shape() == t.shape(), Runtime,
-                    "Mismatch in shape: grad_output[{i}] has a shape of {:?} and output[{i}] has a shape of {:?}.", g.shape(), t.shape()
+                    g.shape() == t.shape(),
+                    Runtime,
+                    "Mismatch in shape: grad_output[{i}] has a shape of {:?} and output[{i}] has a shape of {:?}.",
+                    g.shape(),
+                    t.shape()
                 );
                 ensure!(
-                    g.dtype().is_complex() == t.dtype().is_complex(), Runtime,
-                    "{op}: grad_output[{i}] has dtype {} and output[{i}] has dtype {}: both must be real or both complex", g.dtype(), t.dtype()
+                    g.dtype().is_complex() == t.dtype().is_complex(),
+                    Runtime,
+                    "{op}: grad_output[{i}] has dtype {} and output[{i}] has dtype {}: both must be real or both complex",
+                    g.dtype(),
+                    t.dtype()
                 );
                 if g.dtype() == t.dtype() { g.clone() } else { ops::to_dtype(g, t.dtype())? }
             }
             None => {
                 ensure!(t.numel() == 1, Runtime, "grad can be implicitly created only for scalar outputs");
-                ensure!(!t.dtype().is_complex(), Runtime, "grad can be implicitly created only for real scalar outputs but got {}", t.dtype());
+                ensure!(
+                    !t.dtype().is_complex(),
+                    Runtime,
+                    "grad can be implicitly created only for real scalar outputs but got {}",
+                    t.dtype()
+                );
                 Tensor::full(t.shape(), 1.0.into(), t.dtype(), t.device())?
             }
         };
@@ -217,7 +236,9 @@ fn run(roots: Vec<(Edge, Tensor)>, opts: &Options) -> Result<Vec<Option<Tensor>>
                 }
             }
             // A leaf that was asked for accumulates only in `backward(inputs=...)`.
-            if node.rule().leaf().is_some() && !(opts.accumulate && inputs.iter().any(|e| Arc::ptr_eq(&e.node, &node))) {
+            if node.rule().leaf().is_some()
+                && !(opts.accumulate && inputs.iter().any(|e| Arc::ptr_eq(&e.node, &node)))
+            {
                 stop = true;
                 if alive {
                     run_leaf_hooks(&node, &mut captured, inputs)?;
@@ -362,7 +383,11 @@ fn deliver(grads: &mut Grads, e: &Edge, g: Tensor, create_graph: bool) -> Result
 fn add_grads(a: Tensor, b: Tensor, create_graph: bool) -> Result<Tensor> {
     if !create_graph {
         for (x, y) in [(&a, &b), (&b, &a)] {
-            if x.handles() == 1 && x.storage().is_unique() && !x.layout().may_self_overlap() && x.dtype() == y.dtype() {
+            if x.handles() == 1
+                && x.storage().is_unique()
+                && !x.layout().may_self_overlap()
+                && x.dtype() == y.dtype()
+            {
                 ops::add_assign_raw(x, y)?;
                 return Ok(x.clone());
             }
@@ -398,9 +423,4 @@ pub(super) fn accumulate(t: &Tensor, g: Tensor, create_graph: bool) -> Result<()
     let old = meta.lock().grad.replace(new);
     drop(old);
     Ok(())
-}
-
-/// One gradient: the shape of every unary rule's answer.
-pub fn one(g: Tensor) -> Grads {
-    smallvec![Some(g)]
 }

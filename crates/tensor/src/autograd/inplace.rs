@@ -88,18 +88,21 @@ pub fn check(op: &str, t: &Tensor) -> Result<()> {
 /// As [`check`], for writes that handle overlap themselves (`fill_`).
 pub fn check_write(op: &str, t: &Tensor) -> Result<()> {
     ensure!(
-        !t.storage().is_read_only(), Runtime,
+        !t.storage().is_read_only(),
+        Runtime,
         "{op}: the memory of this tensor is read-only (it came from a read-only buffer); clone() it first"
     );
     if t.meta().is_some() && mode::is_grad_enabled() {
         if let Some(b) = t.base() {
             ensure!(
-                !(b.requires_grad() && b.is_leaf()), Runtime,
+                !(b.requires_grad() && b.is_leaf()),
+                Runtime,
                 "a view of a leaf Variable that requires grad is being used in an in-place operation. ({op})"
             );
         }
         ensure!(
-            !(t.requires_grad() && t.is_leaf()), Runtime,
+            !(t.requires_grad() && t.is_leaf()),
+            Runtime,
             "a leaf Variable that requires grad is being used in an in-place operation. ({op})"
         );
     }

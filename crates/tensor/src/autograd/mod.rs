@@ -44,7 +44,7 @@ pub struct Meta {
 pub(crate) struct Inner {
     pub grad: Option<Tensor>,
     pub grad_fn: Option<Edge>,
-    pub accumulator: Weak<Node>,
+    pub accumulator: Option<Weak<Node>>,
     pub view: Option<View>,
     pub hooks: Vec<(u64, Arc<dyn Hook>)>,
     pub post_accumulate: Vec<(u64, Arc<dyn PostAccumulateHook>)>,
@@ -133,22 +133,27 @@ impl Tensor {
         }
         let meta = self.meta_or_new();
         let mut m = meta.lock();
-        if let Some(node) = m.accumulator.upgrade() {
+        if let Some(node) = m.accumulator.as_ref().and_then(Weak::upgrade) {
             return Some(Edge { node, nr: 0 });
         }
         let node = node::accumulator(self);
-        m.accumulator = Arc::downgrade(&node);
+        m.accumulator = Some(Arc::downgrade(&node));
         Some(Edge { node, nr: 0 })
     }
 
     pub fn set_requires_grad(&self, on: bool) -> Result<()> {
         if on {
             ensure!(
-                self.dtype().is_differentiable(), Runtime,
-                "only Tensors of floating point and complex dtype can require gradients (this one has dtype {})", self.dtype()
+                self.dtype().is_differentiable(),
+                Runtime,
+                "only Tensors of floating point and complex dtype can require gradients (this one has dtype {})",
+                self.dtype()
             );
         } else if self.grad_fn().is_some() {
-            bail!(Runtime, "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().");
+            bail!(
+                Runtime,
+                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+            );
         }
         if on || self.meta().is_some() {
             self.meta_or_new().set_requires(on);
@@ -165,16 +170,25 @@ impl Tensor {
         if let Some(g) = &g {
             ensure!(!g.same(self), Runtime, "can't assign Variable as its own grad");
             ensure!(
-                g.shape() == self.shape(), Runtime,
-                "assigned grad has data of a different size: the tensor has shape {:?}, the grad {:?}", self.shape(), g.shape()
+                g.shape() == self.shape(),
+                Runtime,
+                "assigned grad has data of a different size: the tensor has shape {:?}, the grad {:?}",
+                self.shape(),
+                g.shape()
             );
             ensure!(
-                g.dtype() == self.dtype(), Runtime,
-                "assigned grad has data of a different type: the tensor has dtype {}, the grad {}", self.dtype(), g.dtype()
+                g.dtype() == self.dtype(),
+                Runtime,
+                "assigned grad has data of a different type: the tensor has dtype {}, the grad {}",
+                self.dtype(),
+                g.dtype()
             );
             ensure!(
-                g.device() == self.device(), Runtime,
-                "assigned grad has data located on a different device: the tensor is on {}, the grad on {}", self.device(), g.device()
+                g.device() == self.device(),
+                Runtime,
+                "assigned grad has data located on a different device: the tensor is on {}, the grad on {}",
+                self.device(),
+                g.device()
             );
         } else if self.meta().is_none() {
             return Ok(());
@@ -221,7 +235,11 @@ impl Tensor {
 
     /// Registers a hook on the gradient; its id removes it again.
     pub fn register_hook(&self, hook: Arc<dyn Hook>) -> Result<u64> {
-        ensure!(self.requires_grad(), Runtime, "cannot register a hook on a tensor that doesn't require gradient");
+        ensure!(
+            self.requires_grad(),
+            Runtime,
+            "cannot register a hook on a tensor that doesn't require gradient"
+        );
         let id = hook_id();
         match self.grad_fn() {
             Some(e) => e.node.add_tensor_hook(e.nr, id, hook),
@@ -243,10 +261,15 @@ impl Tensor {
 
     pub fn register_post_accumulate_grad_hook(&self, hook: Arc<dyn PostAccumulateHook>) -> Result<u64> {
         ensure!(
-            self.requires_grad(), Runtime,
+            self.requires_grad(),
+            Runtime,
             "cannot register a hook on a tensor that doesn't require gradient"
         );
-        ensure!(self.is_leaf(), Runtime, "post accumulate grad hooks cannot be registered on non-leaf tensors");
+        ensure!(
+            self.is_leaf(),
+            Runtime,
+            "post accumulate grad hooks cannot be registered on non-leaf tensors"
+        );
         let id = hook_id();
         self.meta_or_new().lock().post_accumulate.push((id, hook));
         Ok(id)

@@ -343,6 +343,21 @@ pub fn attach<F>(name: &'static str, inputs: &[&Tensor], outputs: &[&Tensor], sa
 where
     F: Fn(&mut Ctx) -> Result<Grads> + Send + Sync + 'static,
 {
+    let node = closure(name, inputs, outputs, save, f);
+    set_history(&node, outputs);
+}
+
+/// The node of [`attach`] without giving it to the outputs: in-place ops rebase with it.
+pub fn closure<F>(
+    name: &'static str,
+    inputs: &[&Tensor],
+    outputs: &[&Tensor],
+    save: &[Save],
+    f: F,
+) -> Arc<Node>
+where
+    F: Fn(&mut Ctx) -> Result<Grads> + Send + Sync + 'static,
+{
     let saved: SmallVec<[Option<Saved>; 3]> = save
         .iter()
         .map(|s| match s {
@@ -358,7 +373,7 @@ where
         Closure { saved: Mutex::new(Some(saved)), f },
     );
     node.rule().bind(&node);
-    set_history(&node, outputs);
+    node
 }
 
 /// Gives the outputs their place in the graph.

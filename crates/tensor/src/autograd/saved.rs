@@ -38,7 +38,11 @@ impl Saved {
 
     /// Result `nr` of the op being recorded; [`Saved::bind`] must follow once the node exists.
     pub fn output(t: &Tensor, nr: u32) -> Saved {
-        Saved { tensor: t.alias(), version: t.storage().version(), origin: Origin::Output(nr, OnceLock::new()) }
+        Saved {
+            tensor: t.alias(),
+            version: t.storage().version(),
+            origin: Origin::Output(nr, OnceLock::new()),
+        }
     }
 
     pub fn bind(&self, node: &Arc<Node>) {
@@ -58,11 +62,17 @@ impl Saved {
             bail!(
                 Runtime,
                 "one of the variables needed for gradient computation has been modified by an inplace operation: [{} {:?}]{role} is at version {now}; expected version {} instead. It was saved by {op}. Hint: replace the in-place operation by its out-of-place form, or clone the tensor before.",
-                self.tensor.dtype(), self.tensor.shape(), self.version
+                self.tensor.dtype(),
+                self.tensor.shape(),
+                self.version
             );
         }
         if !mode::is_grad_enabled() {
-            return Ok(if let Origin::Leaf = self.origin { self.tensor.detach() } else { self.tensor.clone() });
+            return Ok(if let Origin::Leaf = self.origin {
+                self.tensor.detach()
+            } else {
+                self.tensor.clone()
+            });
         }
         let edge = match &self.origin {
             Origin::Leaf => return Ok(self.tensor.clone()),
@@ -73,7 +83,12 @@ impl Saved {
         let meta = OnceLock::new();
         let _ = meta.set(Arc::new(Meta::with_history(edge)));
         let t = &self.tensor.0;
-        Ok(Tensor(Arc::new(Impl { storage: t.storage.clone(), layout: t.layout.clone(), dtype: t.dtype, meta })))
+        Ok(Tensor(Arc::new(Impl {
+            storage: t.storage.clone(),
+            layout: t.layout.clone(),
+            dtype: t.dtype,
+            meta,
+        })))
     }
 }
 

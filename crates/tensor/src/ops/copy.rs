@@ -1,7 +1,7 @@
 //! Copies, casts, fills and moves between devices; `out=` results; resizing.
 
-use crate::autograd::{self, inplace, is_grad_enabled, needs_grad};
 use crate::autograd::node::{self};
+use crate::autograd::{self, inplace, is_grad_enabled, needs_grad};
 use crate::op;
 use crate::registry::{Op, Value};
 use crate::tensor::{MemoryFormat, Tensor, backend};
@@ -17,7 +17,8 @@ pub fn copy_raw(dst: &Tensor, src: &Tensor) -> Result<()> {
     let sizes: smallvec::SmallVec<[i64; 6]> = dst.shape().iter().map(|s| *s as i64).collect();
     if dst.device() == src.device() {
         let l = src.layout().expand(&sizes)?;
-        let src_arr = pyrite_core::Arr { ptr: src.ptr(), dtype: src.dtype(), shape: l.shape(), strides: l.strides() };
+        let src_arr =
+            pyrite_core::Arr { ptr: src.ptr(), dtype: src.dtype(), shape: l.shape(), strides: l.strides() };
         return dst.backend()?.copy(dst.arr(), src_arr);
     }
     // Between devices: dense bytes of one dtype travel, the rest happens on either side.
@@ -88,7 +89,11 @@ pub fn is_contiguous_format(t: &Tensor, f: MemoryFormat) -> bool {
 
 /// `Tensor.to`: dtype and/or device; the same tensor if nothing changes and no copy is asked for.
 pub fn to(t: &Tensor, dtype: DType, device: Device, copy: bool, format: MemoryFormat) -> Result<Tensor> {
-    if t.dtype() == dtype && t.device() == device && !copy && (format == MemoryFormat::Preserve || is_contiguous_format(t, format)) {
+    if t.dtype() == dtype
+        && t.device() == device
+        && !copy
+        && (format == MemoryFormat::Preserve || is_contiguous_format(t, format))
+    {
         return Ok(t.clone());
     }
     let layout = match format {
@@ -119,8 +124,12 @@ pub fn to_device(t: &Tensor, device: Device) -> Result<Tensor> {
 pub fn copy_(dst: &Tensor, src: &Tensor) -> Result<()> {
     inplace::check("copy_", dst)?;
     ensure!(
-        pyrite_core::layout::broadcast("copy_", src.shape(), dst.shape()).is_ok_and(|s| s[..] == *dst.shape()), Shape,
-        "copy_: output with shape {:?} doesn't match the broadcast shape of the source {:?}", dst.shape(), src.shape()
+        pyrite_core::layout::broadcast("copy_", src.shape(), dst.shape())
+            .is_ok_and(|s| s[..] == *dst.shape()),
+        Shape,
+        "copy_: output with shape {:?} doesn't match the broadcast shape of the source {:?}",
+        dst.shape(),
+        src.shape()
     );
     let same_bytes = dst.storage().same(src.storage());
     let recording = needs_grad(&[dst, src]);
@@ -134,7 +143,8 @@ pub fn copy_(dst: &Tensor, src: &Tensor) -> Result<()> {
         let node = node::closure("CopyBackwards", &[dst, src], &[dst], &[], |cx| {
             // The old value is overwritten: nothing flows to it; the engine sums and casts for `src`.
             let g = cx.grad(0)?;
-            let zero = if cx.needs(0) { Some(Tensor::zeros(g.shape(), g.dtype(), g.device())?) } else { None };
+            let zero =
+                if cx.needs(0) { Some(Tensor::zeros(g.shape(), g.dtype(), g.device())?) } else { None };
             Ok(smallvec![zero, cx.needs(1).then_some(g)])
         });
         inplace::rebase(dst, node);
@@ -146,8 +156,10 @@ pub fn copy_(dst: &Tensor, src: &Tensor) -> Result<()> {
 pub fn fill_(t: &Tensor, value: Scalar) -> Result<()> {
     inplace::check_write("fill_", t)?;
     ensure!(
-        t.dtype().is_complex() || !matches!(value, Scalar::Complex(..)), Runtime,
-        "fill_: value cannot be converted to type {} without overflow (it is complex)", t.dtype().name()
+        t.dtype().is_complex() || !matches!(value, Scalar::Complex(..)),
+        Runtime,
+        "fill_: value cannot be converted to type {} without overflow (it is complex)",
+        t.dtype().name()
     );
     let recording = needs_grad(&[t]);
     if t.numel() > 0 {
@@ -186,7 +198,13 @@ pub fn resize(t: &Tensor, shape: &[usize]) -> Result<Tensor> {
     }
     let y = Tensor::empty(shape, t.dtype(), t.device())?;
     let keep = (have - t.layout().offset().min(have)).min(n);
-    let flat = |t: &Tensor, offset| Tensor::from_parts(t.storage().clone(), Layout::new([keep].as_slice(), [1isize].as_slice(), offset), t.dtype());
+    let flat = |t: &Tensor, offset| {
+        Tensor::from_parts(
+            t.storage().clone(),
+            Layout::new([keep].as_slice(), [1isize].as_slice(), offset),
+            t.dtype(),
+        )
+    };
     copy_raw(&flat(&y, 0), &flat(t, t.layout().offset()))?;
     Ok(t.with_data_of(&y))
 }
@@ -196,14 +214,24 @@ pub fn resize(t: &Tensor, shape: &[usize]) -> Result<Tensor> {
 pub fn copy_to_outs(op: &str, v: Value, outs: &[Tensor]) -> Result<Value> {
     let put = |r: &Tensor, o: &Tensor| -> Result<Tensor> {
         ensure!(
-            !r.requires_grad() && !(is_grad_enabled() && o.requires_grad()), Runtime,
+            !r.requires_grad() && !(is_grad_enabled() && o.requires_grad()),
+            Runtime,
             "{op}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
         );
         ensure!(
-            r.dtype().can_cast(o.dtype()), Runtime,
-            "{op}: result type {} can't be cast to the desired output type {}", r.dtype().name(), o.dtype().name()
+            r.dtype().can_cast(o.dtype()),
+            Runtime,
+            "{op}: result type {} can't be cast to the desired output type {}",
+            r.dtype().name(),
+            o.dtype().name()
         );
-        ensure!(r.device() == o.device(), Runtime, "{op}: Expected out tensor to be on {}, but got {} instead", r.device(), o.device());
+        ensure!(
+            r.device() == o.device(),
+            Runtime,
+            "{op}: Expected out tensor to be on {}, but got {} instead",
+            r.device(),
+            o.device()
+        );
         inplace::check(op, o)?;
         let target = resize_out(o, r.shape())?;
         copy_raw(&target, r)?;
@@ -218,46 +246,82 @@ pub fn copy_to_outs(op: &str, v: Value, outs: &[Tensor]) -> Result<Value> {
         (Value::Named(n, f, rs), outs) if rs.len() == outs.len() => {
             Ok(Value::Named(n, f, rs.iter().zip(outs).map(|(r, o)| put(r, o)).collect::<Result<_>>()?))
         }
-        (_, outs) => bail!(Type, "{op}(): out= takes as many tensors as the op has results, got {}", outs.len()),
+        (_, outs) => {
+            bail!(Type, "{op}(): out= takes as many tensors as the op has results, got {}", outs.len())
+        }
     }
 }
 
 pub fn register(list: &mut Vec<Op>) {
-    op!(list, "clone", FUNCTION | METHOD, "A copy of the tensor; gradients flow through it.",
-        "input: Tensor, *, memory_format: memory_format? = None", |a| {
+    op!(
+        list,
+        "clone",
+        FUNCTION | METHOD,
+        "A copy of the tensor; gradients flow through it.",
+        "input: Tensor, *, memory_format: memory_format? = None",
+        |a| {
             Ok(clone_format(a.tensor(0)?, a.memory_format_opt(1)?.unwrap_or(MemoryFormat::Preserve))?.into())
-        });
-    op!(list, "contiguous", METHOD, "The tensor itself if it is contiguous in the given memory format, else a copy that is.",
-        "input: Tensor, memory_format: memory_format? = None", |a| {
-            Ok(contiguous_format(a.tensor(0)?, a.memory_format_opt(1)?.unwrap_or_default())?.into())
-        });
-    op!(list, "copy_", METHOD, "Copies the elements of `src` into this tensor, broadcasting and converting.",
-        "input: Tensor, src: Tensor, non_blocking: bool = False", |a| {
+        }
+    );
+    op!(
+        list,
+        "contiguous",
+        METHOD,
+        "The tensor itself if it is contiguous in the given memory format, else a copy that is.",
+        "input: Tensor, memory_format: memory_format? = None",
+        |a| { Ok(contiguous_format(a.tensor(0)?, a.memory_format_opt(1)?.unwrap_or_default())?.into()) }
+    );
+    op!(
+        list,
+        "copy_",
+        METHOD,
+        "Copies the elements of `src` into this tensor, broadcasting and converting.",
+        "input: Tensor, src: Tensor, non_blocking: bool = False",
+        |a| {
             a.bool(2)?; // A copy from pageable memory is synchronous either way.
             copy_(a.tensor(0)?, a.tensor(1)?)?;
             Ok(Value::Receiver)
-        });
-    op!(list, "fill_", METHOD, "Fills the tensor with a number (or a 0-d tensor).",
-        "input: Tensor, value: Operand", |a| {
+        }
+    );
+    op!(
+        list,
+        "fill_",
+        METHOD,
+        "Fills the tensor with a number (or a 0-d tensor).",
+        "input: Tensor, value: Operand",
+        |a| {
             match a.operand(1)? {
                 super::Operand::Number(s) => fill_(a.tensor(0)?, s)?,
                 super::Operand::Tensor(t) => {
-                    ensure!(t.ndim() == 0, Runtime, "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.", t.ndim());
+                    ensure!(
+                        t.ndim() == 0,
+                        Runtime,
+                        "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.",
+                        t.ndim()
+                    );
                     copy_(a.tensor(0)?, t)?;
                 }
             }
             Ok(Value::Receiver)
-        });
+        }
+    );
     op!(list, "zero_", METHOD, "Fills the tensor with zeros.", "input: Tensor", |a| {
         fill_(a.tensor(0)?, Scalar::Int(0))?;
         Ok(Value::Receiver)
     });
-    op!(list, "fill", FUNCTION, "A tensor of the input's shape filled with a number.", "input: Tensor, value: Operand", |a| {
-        let t = clone(a.tensor(0)?)?;
-        match a.operand(1)? {
-            super::Operand::Number(s) => fill_(&t, s)?,
-            super::Operand::Tensor(v) => copy_(&t, v)?,
+    op!(
+        list,
+        "fill",
+        FUNCTION,
+        "A tensor of the input's shape filled with a number.",
+        "input: Tensor, value: Operand",
+        |a| {
+            let t = clone(a.tensor(0)?)?;
+            match a.operand(1)? {
+                super::Operand::Number(s) => fill_(&t, s)?,
+                super::Operand::Tensor(v) => copy_(&t, v)?,
+            }
+            Ok(t.into())
         }
-        Ok(t.into())
-    });
+    );
 }

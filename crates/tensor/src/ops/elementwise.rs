@@ -11,7 +11,9 @@ use pyrite_core::backend::Formula;
 use pyrite_core::layout::broadcast;
 use pyrite_core::plan::{self, Overlap, Plan};
 use pyrite_core::rows::{Class, Row, RowId, Use};
-use pyrite_core::{DType, Device, Dims, Layout, Promotion, Result, Scalar, bail, ensure, plan::Operand as PlanOperand};
+use pyrite_core::{
+    DType, Device, Dims, Layout, Promotion, Result, Scalar, bail, ensure, plan::Operand as PlanOperand,
+};
 use smallvec::{SmallVec, smallvec};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -50,8 +52,10 @@ fn resolve(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Type
     if row.has("alpha") {
         if let Some(a) = params.first() {
             ensure!(
-                common.is_float() || !matches!(a, Scalar::Float(_)), Runtime,
-                "{}: For integral input tensors, argument alpha must not be a floating point number.", row.name
+                common.is_float() || !matches!(a, Scalar::Float(_)),
+                Runtime,
+                "{}: For integral input tensors, argument alpha must not be a floating point number.",
+                row.name
             );
         }
     }
@@ -67,8 +71,11 @@ fn resolve(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Type
         Class::Num => {
             if common.is_bool() {
                 ensure!(
-                    !row.has("nobool"), Runtime,
-                    "{}: the `-` operator, or {}() with bool tensors, is not supported. Use logical_not, bitwise_xor or logical_xor, or convert to an integer dtype first.", row.name, row.name
+                    !row.has("nobool"),
+                    Runtime,
+                    "{}: the `-` operator, or {}() with bool tensors, is not supported. Use logical_not, bitwise_xor or logical_xor, or convert to an integer dtype first.",
+                    row.name,
+                    row.name
                 );
                 // Computed in bytes, stored as `!= 0`.
                 common = DType::U8;
@@ -76,8 +83,11 @@ fn resolve(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Type
         }
         Class::Int => {
             ensure!(
-                !common.is_float() && !(common.is_bool() && row.has("nobool")), Runtime,
-                "\"{}\" is not implemented for '{}'; it takes integer{} tensors", row.name, common.name(),
+                !common.is_float() && !(common.is_bool() && row.has("nobool")),
+                Runtime,
+                "\"{}\" is not implemented for '{}'; it takes integer{} tensors",
+                row.name,
+                common.name(),
                 if row.has("nobool") { "" } else { " and bool" }
             );
         }
@@ -113,7 +123,9 @@ fn common_device(row: &Row, ops: &[Operand]) -> Result<Device> {
             Some(_) if t.device() == Device::Cpu && t.ndim() == 0 => {}
             Some((d, _)) => bail!(
                 Runtime,
-                "{}: Expected all tensors to be on the same device, but found at least two devices, {d} and {}!", row.name, t.device()
+                "{}: Expected all tensors to be on the same device, but found at least two devices, {d} and {}!",
+                row.name,
+                t.device()
             ),
         }
     }
@@ -177,7 +189,11 @@ fn launch(
             Operand::Number(s) => {
                 numbers[i] = s.to_bytes(compute);
                 host |= 1 << (i + 1);
-                list.push(PlanOperand { ptr: numbers[i].as_mut_ptr(), dtype: compute, layout: &scalar_layout });
+                list.push(PlanOperand {
+                    ptr: numbers[i].as_mut_ptr(),
+                    dtype: compute,
+                    layout: &scalar_layout,
+                });
             }
         }
     }
@@ -213,28 +229,43 @@ pub fn run_out(row: &'static Row, ops: &[Operand], params: &[Scalar], out: &Tens
     let types = resolve(row, ops, params)?;
     let tensors = tensors_of(ops);
     ensure!(
-        !node::needs_grad(&tensors) && !(is_grad_enabled() && out.requires_grad()), Runtime,
-        "{}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.", row.name
+        !node::needs_grad(&tensors) && !(is_grad_enabled() && out.requires_grad()),
+        Runtime,
+        "{}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.",
+        row.name
     );
     ensure!(
-        types.out.can_cast(out.dtype()), Runtime,
-        "result type {} can't be cast to the desired output type {}", types.out.name(), out.dtype().name()
+        types.out.can_cast(out.dtype()),
+        Runtime,
+        "result type {} can't be cast to the desired output type {}",
+        types.out.name(),
+        out.dtype().name()
     );
     let shape = common_shape(row, ops)?;
     let device = common_device(row, ops)?;
     ensure!(
-        device == out.device(), Runtime,
-        "{}: Expected out tensor to be on {device}, but got {} instead", row.name, out.device()
+        device == out.device(),
+        Runtime,
+        "{}: Expected out tensor to be on {device}, but got {} instead",
+        row.name,
+        out.device()
     );
     check_divisor(row, types.compute, ops)?;
     inplace::check(row.name, out)?;
     let target = super::resize_out(out, &shape)?;
     // An input that overlaps the output in another way than exactly is read before it is written.
-    let safe: SmallVec<[Option<Tensor>; 4]> = ops.iter().map(|o| disentangle(o, &target)).collect::<Result<_>>()?;
+    let safe: SmallVec<[Option<Tensor>; 4]> =
+        ops.iter().map(|o| disentangle(o, &target)).collect::<Result<_>>()?;
     let ops2: Operands = ops.iter().zip(&safe).map(|(o, s)| s.as_ref().map_or(*o, Operand::Tensor)).collect();
     launch(row, Formula::Forward, types.compute, &target, &ops2, params)?;
     target.storage().bump_version();
     Ok(target)
+}
+
+/// A row into `out` without checks of history or version: for buffers that are ours alone.
+pub fn run_raw(r: RowId, out: &Tensor, ops: &[Operand], params: &[Scalar]) -> Result<()> {
+    let types = resolve(r.row(), ops, params)?;
+    launch(r.row(), Formula::Forward, types.compute, out, ops, params)
 }
 
 /// A copy of an operand that overlaps `out` partially.
@@ -258,19 +289,33 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
     inplace::check(row.name, target)?;
     let types = resolve(row, ops, params)?;
     ensure!(
-        types.out.can_cast(target.dtype()), Runtime,
-        "result type {} can't be cast to the desired output type {} ({}_)", types.out.name(), target.dtype().name(), row.name
+        types.out.can_cast(target.dtype()),
+        Runtime,
+        "result type {} can't be cast to the desired output type {} ({}_)",
+        types.out.name(),
+        target.dtype().name(),
+        row.name
     );
     if row.has("intself") && !target.dtype().is_float() {
         return Ok(());
     }
     let shape = common_shape(row, ops)?;
     ensure!(
-        shape[..] == *target.shape(), Shape,
-        "{}_: output with shape {:?} doesn't match the broadcast shape {:?}", row.name, target.shape(), &shape[..]
+        shape[..] == *target.shape(),
+        Shape,
+        "{}_: output with shape {:?} doesn't match the broadcast shape {:?}",
+        row.name,
+        target.shape(),
+        &shape[..]
     );
     let device = common_device(row, ops)?;
-    ensure!(device == target.device(), Runtime, "{}_: Expected all tensors to be on the same device, but found {} and {device}", row.name, target.device());
+    ensure!(
+        device == target.device(),
+        Runtime,
+        "{}_: Expected all tensors to be on the same device, but found {} and {device}",
+        row.name,
+        target.device()
+    );
     check_divisor(row, types.compute, ops)?;
     let mut safe: SmallVec<[Option<Tensor>; 4]> = smallvec![None];
     for o in &ops[1..] {
@@ -278,7 +323,9 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
             bail!(
                 Runtime,
                 "{}_: unsupported operation: some elements of the input tensor (shape {:?}) and the written-to tensor (shape {:?}) refer to a single memory location. Please clone() the tensor before performing the operation.",
-                row.name, t.shape(), target.shape()
+                row.name,
+                t.shape(),
+                target.shape()
             );
         }
         safe.push(None);
@@ -286,7 +333,8 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
     // Gradients of the other inputs may need the value that is about to be overwritten.
     let tensors = tensors_of(ops);
     let recording = node::needs_grad(&tensors);
-    let old = if recording && old_value_needed(row, ops) { Some(super::clone(&target.detach())?) } else { None };
+    let old =
+        if recording && old_value_needed(row, ops) { Some(super::clone(&target.detach())?) } else { None };
     launch(row, Formula::Forward, types.compute, target, ops, params)?;
     target.storage().bump_version();
     if recording {
@@ -321,10 +369,7 @@ fn node_name(row: &'static Row) -> &'static str {
                     "nan_to_num_scalars" => "nan_to_num",
                     n => n,
                 };
-                let camel: String = base
-                    .split('_')
-                    .map(|w| w[..1].to_uppercase() + &w[1..])
-                    .collect();
+                let camel: String = base.split('_').map(|w| w[..1].to_uppercase() + &w[1..]).collect();
                 camel + "Backward0"
             })
             .collect()
@@ -382,7 +427,12 @@ fn record(
         });
     }
     let output = keep_out.then(|| Saved::output(out, 0));
-    let rule = RowRule { row, compute: types.compute, params: params.into(), saved: Mutex::new(Some((saved, output))) };
+    let rule = RowRule {
+        row,
+        compute: types.compute,
+        params: params.into(),
+        saved: Mutex::new(Some((saved, output))),
+    };
     let node = node::make(Cow::Borrowed(node_name(row)), edges, smallvec![node::info(out)], rule);
     node.rule().bind(&node);
     if inplace.is_some() {
@@ -447,11 +497,17 @@ impl Rule for RowRule {
             };
             let Some(formula) = self.row.grad(i) else {
                 if self.row.has("polygamma") {
-                    bail!(NotImplemented, "the derivative of {} is polygamma, which is not available yet", self.row.name);
+                    bail!(
+                        NotImplemented,
+                        "the derivative of {} is polygamma, which is not available yet",
+                        self.row.name
+                    );
                 }
                 bail!(
                     NotImplemented,
-                    "{}: the derivative for argument '{}' is not implemented", self.row.name, self.row.inputs[i]
+                    "{}: the derivative for argument '{}' is not implemented",
+                    self.row.name,
+                    self.row.inputs[i]
                 );
             };
             let text = formula.text.body;
@@ -461,7 +517,14 @@ impl Rule for RowRule {
             } else if text == "0.0 * g" {
                 Tensor::zeros(g.shape(), want, g.device())?
             } else if cx.create_graph {
-                super::formula::eval(self.row, formula, &g, &inputs_view(&inputs), output.as_ref(), &self.params)?
+                super::formula::eval(
+                    self.row,
+                    formula,
+                    &g,
+                    &inputs_view(&inputs),
+                    output.as_ref(),
+                    &self.params,
+                )?
             } else {
                 let mut list: Operands = smallvec![Operand::Tensor(&g)];
                 for u in formula.uses {

@@ -14,12 +14,20 @@ use smallvec::{SmallVec, smallvec};
 fn check_types(op: &str, ts: &[&Tensor]) -> Result<()> {
     for t in &ts[1..] {
         ensure!(
-            t.dtype() == ts[0].dtype(), Runtime,
-            "{op}: expected {} and {} to have the same dtype, but got: {} != {}", "m1", "m2", ts[0].dtype().name(), t.dtype().name()
+            t.dtype() == ts[0].dtype(),
+            Runtime,
+            "{op}: expected {} and {} to have the same dtype, but got: {} != {}",
+            "m1",
+            "m2",
+            ts[0].dtype().name(),
+            t.dtype().name()
         );
         ensure!(
-            t.device() == ts[0].device(), Runtime,
-            "{op}: Expected all tensors to be on the same device, but found at least two devices, {} and {}!", ts[0].device(), t.device()
+            t.device() == ts[0].device(),
+            Runtime,
+            "{op}: Expected all tensors to be on the same device, but found at least two devices, {} and {}!",
+            ts[0].device(),
+            t.device()
         );
     }
     ensure!(!ts[0].dtype().is_bool(), Runtime, "\"{op}\" not implemented for 'Bool'");
@@ -70,7 +78,13 @@ fn gemm_raw(a: &Tensor, b: &Tensor, c: &Tensor, bias: Option<&Tensor>, alpha: f6
 }
 
 fn want_dims(op: &str, what: &str, t: &Tensor, n: usize) -> Result<()> {
-    ensure!(t.ndim() == n, Runtime, "{op}: {what} must be a {n}D tensor, got a {}D tensor of shape {:?}", t.ndim(), t.shape());
+    ensure!(
+        t.ndim() == n,
+        Runtime,
+        "{op}: {what} must be a {n}D tensor, got a {}D tensor of shape {:?}",
+        t.ndim(),
+        t.shape()
+    );
     Ok(())
 }
 
@@ -78,19 +92,30 @@ pub fn mm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     want_dims("mm", "self", a, 2)?;
     want_dims("mm", "mat2", b, 2)?;
     ensure!(
-        a.shape()[1] == b.shape()[0], Shape,
-        "mat1 and mat2 shapes cannot be multiplied ({}x{} and {}x{})", a.shape()[0], a.shape()[1], b.shape()[0], b.shape()[1]
+        a.shape()[1] == b.shape()[0],
+        Shape,
+        "mat1 and mat2 shapes cannot be multiplied ({}x{} and {}x{})",
+        a.shape()[0],
+        a.shape()[1],
+        b.shape()[0],
+        b.shape()[1]
     );
     check_types("mm", &[a, b])?;
     let c = Tensor::empty(&[a.shape()[0], b.shape()[1]], a.dtype(), a.device())?;
     gemm_raw(a, b, &c, None, 1.0, 0.0)?;
     if needs_grad(&[a, b]) {
-        autograd::attach("MmBackward0", &[a, b], &[&c], &[Save::Opt(wanted(a).then_some(b)), Save::Opt(wanted(b).then_some(a))], |cx| {
-            let g = cx.grad(0)?;
-            let da = if cx.needs(0) { Some(mm(&g, &super::t(cx.saved(0)?)?)?) } else { None };
-            let db = if cx.needs(1) { Some(mm(&super::t(cx.saved(1)?)?, &g)?) } else { None };
-            Ok(smallvec![da, db])
-        });
+        autograd::attach(
+            "MmBackward0",
+            &[a, b],
+            &[&c],
+            &[Save::Opt(wanted(a).then_some(b)), Save::Opt(wanted(b).then_some(a))],
+            |cx| {
+                let g = cx.grad(0)?;
+                let da = if cx.needs(0) { Some(mm(&g, &super::t(cx.saved(0)?)?)?) } else { None };
+                let db = if cx.needs(1) { Some(mm(&super::t(cx.saved(1)?)?, &g)?) } else { None };
+                Ok(smallvec![da, db])
+            },
+        );
     }
     Ok(c)
 }
@@ -104,20 +129,32 @@ pub fn bmm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     want_dims("bmm", "batch1", a, 3)?;
     want_dims("bmm", "batch2", b, 3)?;
     ensure!(
-        a.shape()[0] == b.shape()[0] && a.shape()[2] == b.shape()[1], Shape,
+        a.shape()[0] == b.shape()[0] && a.shape()[2] == b.shape()[1],
+        Shape,
         "bmm: Expected size for first two dimensions of batch2 tensor to be: [{}, {}] but got: [{}, {}].",
-        a.shape()[0], a.shape()[2], b.shape()[0], b.shape()[1]
+        a.shape()[0],
+        a.shape()[2],
+        b.shape()[0],
+        b.shape()[1]
     );
     check_types("bmm", &[a, b])?;
     let c = Tensor::empty(&[a.shape()[0], a.shape()[1], b.shape()[2]], a.dtype(), a.device())?;
     gemm_raw(a, b, &c, None, 1.0, 0.0)?;
     if needs_grad(&[a, b]) {
-        autograd::attach("BmmBackward0", &[a, b], &[&c], &[Save::Opt(wanted(a).then_some(b)), Save::Opt(wanted(b).then_some(a))], |cx| {
-            let g = cx.grad(0)?;
-            let da = if cx.needs(0) { Some(bmm(&g, &super::transpose(cx.saved(0)?, 1, 2)?)?) } else { None };
-            let db = if cx.needs(1) { Some(bmm(&super::transpose(cx.saved(1)?, 1, 2)?, &g)?) } else { None };
-            Ok(smallvec![da, db])
-        });
+        autograd::attach(
+            "BmmBackward0",
+            &[a, b],
+            &[&c],
+            &[Save::Opt(wanted(a).then_some(b)), Save::Opt(wanted(b).then_some(a))],
+            |cx| {
+                let g = cx.grad(0)?;
+                let da =
+                    if cx.needs(0) { Some(bmm(&g, &super::transpose(cx.saved(0)?, 1, 2)?)?) } else { None };
+                let db =
+                    if cx.needs(1) { Some(bmm(&super::transpose(cx.saved(1)?, 1, 2)?, &g)?) } else { None };
+                Ok(smallvec![da, db])
+            },
+        );
     }
     Ok(c)
 }
@@ -126,18 +163,33 @@ pub fn mv(a: &Tensor, v: &Tensor) -> Result<Tensor> {
     want_dims("mv", "input", a, 2)?;
     want_dims("mv", "vec", v, 1)?;
     ensure!(
-        a.shape()[1] == v.shape()[0], Shape,
-        "size mismatch, got input ({}), mat ({}x{}), vec ({})", a.shape()[0], a.shape()[0], a.shape()[1], v.shape()[0]
+        a.shape()[1] == v.shape()[0],
+        Shape,
+        "size mismatch, got input ({}), mat ({}x{}), vec ({})",
+        a.shape()[0],
+        a.shape()[0],
+        a.shape()[1],
+        v.shape()[0]
     );
     super::reshape(&mm(a, &super::unsqueeze(v, 1)?)?, &[-1])
 }
 
 pub fn dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    ensure!(a.ndim() == 1 && b.ndim() == 1, Runtime, "1D tensors expected, but got {}D and {}D tensors", a.ndim(), b.ndim());
     ensure!(
-        a.numel() == b.numel(), Shape,
+        a.ndim() == 1 && b.ndim() == 1,
+        Runtime,
+        "1D tensors expected, but got {}D and {}D tensors",
+        a.ndim(),
+        b.ndim()
+    );
+    ensure!(
+        a.numel() == b.numel(),
+        Shape,
         "inconsistent tensor size, expected tensor [{}] and src [{}] to have the same number of elements, but got {} and {} elements respectively",
-        a.numel(), b.numel(), a.numel(), b.numel()
+        a.numel(),
+        b.numel(),
+        a.numel(),
+        b.numel()
     );
     check_types("dot", &[a, b])?;
     super::reshape(&mm(&super::unsqueeze(a, 0)?, &super::unsqueeze(b, 1)?)?, &[])
@@ -146,7 +198,12 @@ pub fn dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// `torch.matmul`'s rules for every rank.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     match (a.ndim(), b.ndim()) {
-        (0, _) | (_, 0) => bail!(Runtime, "both arguments to matmul need to be at least 1D, but they are {}D and {}D", a.ndim(), b.ndim()),
+        (0, _) | (_, 0) => bail!(
+            Runtime,
+            "both arguments to matmul need to be at least 1D, but they are {}D and {}D",
+            a.ndim(),
+            b.ndim()
+        ),
         (1, 1) => dot(a, b),
         (2, 2) => mm(a, b),
         (2, 1) => mv(a, b),
@@ -155,7 +212,13 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             // Fold the batch into the rows: one large product.
             let k = a.shape()[n - 1];
             let want = b.shape()[0];
-            ensure!(k == want, Shape, "matmul: shapes {:?} and {:?} cannot be multiplied: inner sizes {k} and {want} differ", a.shape(), b.shape());
+            ensure!(
+                k == want,
+                Shape,
+                "matmul: shapes {:?} and {:?} cannot be multiplied: inner sizes {k} and {want} differ",
+                a.shape(),
+                b.shape()
+            );
             let rows: usize = a.shape()[..n - 1].iter().product();
             let flat = super::reshape(a, &[rows as i64, k as i64])?;
             let mut shape: SmallVec<[i64; 6]> = a.shape()[..n - 1].iter().map(|s| *s as i64).collect();
@@ -170,8 +233,12 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             let (n, m) = (a.ndim(), b.ndim());
             let (r, k, c) = (a.shape()[n - 2], a.shape()[n - 1], b.shape()[m - 1]);
             ensure!(
-                k == b.shape()[m - 2], Shape,
-                "matmul: shapes {:?} and {:?} cannot be multiplied: inner sizes {k} and {} differ", a.shape(), b.shape(), b.shape()[m - 2]
+                k == b.shape()[m - 2],
+                Shape,
+                "matmul: shapes {:?} and {:?} cannot be multiplied: inner sizes {k} and {} differ",
+                a.shape(),
+                b.shape(),
+                b.shape()[m - 2]
             );
             let batch = broadcast("matmul", &a.shape()[..n - 2], &b.shape()[..m - 2])?;
             let count: usize = batch.iter().product();
@@ -190,7 +257,12 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// `x @ w.T + b`: the bias is added in the product's epilogue.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
-    ensure!(w.ndim() == 2 || w.ndim() == 1, Runtime, "linear: weight must be 1D or 2D, got shape {:?}", w.shape());
+    ensure!(
+        w.ndim() == 2 || w.ndim() == 1,
+        Runtime,
+        "linear: weight must be 1D or 2D, got shape {:?}",
+        w.shape()
+    );
     if w.ndim() == 1 || x.ndim() == 0 {
         let y = matmul(x, &if w.ndim() == 2 { super::t(w)? } else { w.clone() })?;
         return match b {
@@ -200,12 +272,21 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     }
     let (k, n) = (x.shape()[x.ndim() - 1], w.shape()[0]);
     ensure!(
-        k == w.shape()[1], Shape,
+        k == w.shape()[1],
+        Shape,
         "mat1 and mat2 shapes cannot be multiplied ({}x{k} and {}x{n}): linear expects the last dimension of the input {:?} to be {}",
-        x.numel() / k.max(1), w.shape()[1], x.shape(), w.shape()[1]
+        x.numel() / k.max(1),
+        w.shape()[1],
+        x.shape(),
+        w.shape()[1]
     );
     if let Some(b) = b {
-        ensure!(b.ndim() <= 1 && (b.numel() == n || b.numel() == 1), Shape, "linear: bias of shape {:?} does not fit {n} output features", b.shape());
+        ensure!(
+            b.ndim() <= 1 && (b.numel() == n || b.numel() == 1),
+            Shape,
+            "linear: bias of shape {:?} does not fit {n} output features",
+            b.shape()
+        );
         check_types("linear", &[x, w, b])?;
     } else {
         check_types("linear", &[x, w])?;
@@ -227,13 +308,19 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     }
     let inputs: SmallVec<[&Tensor; 3]> = [&flat, w].into_iter().chain(b).collect();
     if needs_grad(&inputs) {
-        autograd::attach("AddmmBackward0", &inputs, &[&y], &[Save::Opt(wanted(&flat).then_some(w)), Save::Opt(wanted(w).then_some(&flat))], |cx| {
-            let g = cx.grad(0)?;
-            let dx = if cx.needs(0) { Some(mm(&g, cx.saved(0)?)?) } else { None };
-            let dw = if cx.needs(1) { Some(mm(&super::t(&g)?, cx.saved(1)?)?) } else { None };
-            let db = if cx.needs(2) { Some(super::sum(&g, Some(&[0]), false, None)?) } else { None };
-            Ok(smallvec![dx, dw, db])
-        });
+        autograd::attach(
+            "AddmmBackward0",
+            &inputs,
+            &[&y],
+            &[Save::Opt(wanted(&flat).then_some(w)), Save::Opt(wanted(w).then_some(&flat))],
+            |cx| {
+                let g = cx.grad(0)?;
+                let dx = if cx.needs(0) { Some(mm(&g, cx.saved(0)?)?) } else { None };
+                let dw = if cx.needs(1) { Some(mm(&super::t(&g)?, cx.saved(1)?)?) } else { None };
+                let db = if cx.needs(2) { Some(super::sum(&g, Some(&[0]), false, None)?) } else { None };
+                Ok(smallvec![dx, dw, db])
+            },
+        );
     }
     if x.ndim() == 2 {
         return Ok(y);
@@ -247,11 +334,16 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
 fn add_scaled(op: &str, input: &Tensor, product: &Tensor, beta: Scalar, alpha: Scalar) -> Result<Tensor> {
     if !product.dtype().is_differentiable() {
         ensure!(
-            !matches!(beta, Scalar::Float(_)) && !matches!(alpha, Scalar::Float(_)), Runtime,
+            !matches!(beta, Scalar::Float(_)) && !matches!(alpha, Scalar::Float(_)),
+            Runtime,
             "{op}: For integral input tensors, arguments beta and alpha must not be floating point numbers."
         );
     }
-    let scaled = if alpha == Scalar::Int(1) || alpha == Scalar::Float(1.0) { product.clone() } else { super::mul(product, Operand::Number(alpha))? };
+    let scaled = if alpha == Scalar::Int(1) || alpha == Scalar::Float(1.0) {
+        product.clone()
+    } else {
+        super::mul(product, Operand::Number(alpha))?
+    };
     if beta.is_zero() {
         return super::expand_to(&scaled, scaled.shape());
     }
@@ -263,8 +355,11 @@ fn add_scaled(op: &str, input: &Tensor, product: &Tensor, beta: Scalar, alpha: S
 fn addmm(input: &Tensor, a: &Tensor, b: &Tensor, beta: Scalar, alpha: Scalar) -> Result<Tensor> {
     let p = mm(a, b)?;
     ensure!(
-        broadcast("addmm", input.shape(), p.shape()).is_ok_and(|s| s[..] == *p.shape()), Shape,
-        "addmm: The expanded size of the tensor must match: input {:?} does not expand to {:?}", input.shape(), p.shape()
+        broadcast("addmm", input.shape(), p.shape()).is_ok_and(|s| s[..] == *p.shape()),
+        Shape,
+        "addmm: The expanded size of the tensor must match: input {:?} does not expand to {:?}",
+        input.shape(),
+        p.shape()
     );
     add_scaled("addmm", input, &p, beta, alpha)
 }
@@ -274,14 +369,23 @@ fn add_family(a: &Args, op: &'static str, f: fn(&Tensor, &Tensor) -> Result<Tens
     let p = f(a.tensor(1)?, a.tensor(2)?)?;
     let input = a.tensor(0)?;
     ensure!(
-        broadcast(op, input.shape(), p.shape()).is_ok_and(|s| s[..] == *p.shape()), Shape,
-        "{op}: input of shape {:?} does not expand to the product's shape {:?}", input.shape(), p.shape()
+        broadcast(op, input.shape(), p.shape()).is_ok_and(|s| s[..] == *p.shape()),
+        Shape,
+        "{op}: input of shape {:?} does not expand to the product's shape {:?}",
+        input.shape(),
+        p.shape()
     );
     add_scaled(op, input, &p, a.number(3)?, a.number(4)?)
 }
 
 fn outer(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    ensure!(a.ndim() == 1 && b.ndim() == 1, Runtime, "outer: Expected 1-D arguments, got {}D and {}D", a.ndim(), b.ndim());
+    ensure!(
+        a.ndim() == 1 && b.ndim() == 1,
+        Runtime,
+        "outer: Expected 1-D arguments, got {}D and {}D",
+        a.ndim(),
+        b.ndim()
+    );
     super::mul(&super::unsqueeze(a, 1)?, b)
 }
 
@@ -290,42 +394,139 @@ fn sum_bmm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 }
 
 pub fn register(list: &mut Vec<Op>) {
-    op!(list, "mm", FUNCTION | METHOD | OUT, "The product of two matrices (n x m) and (m x p).",
-        "input: Tensor, mat2: Tensor", |a| Ok(mm(a.tensor(0)?, a.tensor(1)?)?.into()));
-    op!(list, "bmm", FUNCTION | METHOD | OUT, "The products of two batches of matrices.",
-        "input: Tensor, mat2: Tensor", |a| Ok(bmm(a.tensor(0)?, a.tensor(1)?)?.into()));
-    op!(list, "mv", FUNCTION | METHOD | OUT, "The product of a matrix and a vector.",
-        "input: Tensor, vec: Tensor", |a| Ok(mv(a.tensor(0)?, a.tensor(1)?)?.into()));
+    op!(
+        list,
+        "mm",
+        FUNCTION | METHOD | OUT,
+        "The product of two matrices (n x m) and (m x p).",
+        "input: Tensor, mat2: Tensor",
+        |a| Ok(mm(a.tensor(0)?, a.tensor(1)?)?.into())
+    );
+    op!(
+        list,
+        "bmm",
+        FUNCTION | METHOD | OUT,
+        "The products of two batches of matrices.",
+        "input: Tensor, mat2: Tensor",
+        |a| Ok(bmm(a.tensor(0)?, a.tensor(1)?)?.into())
+    );
+    op!(
+        list,
+        "mv",
+        FUNCTION | METHOD | OUT,
+        "The product of a matrix and a vector.",
+        "input: Tensor, vec: Tensor",
+        |a| Ok(mv(a.tensor(0)?, a.tensor(1)?)?.into())
+    );
     op!(list, "dot", FUNCTION | METHOD | OUT, "The inner product of two vectors.",
         "input: Tensor, tensor: Tensor", |a| Ok(dot(a.tensor(0)?, a.tensor(1)?)?.into());
         "input: Tensor, other: Tensor", |a| Ok(dot(a.tensor(0)?, a.tensor(1)?)?.into()));
-    op!(list, "matmul", FUNCTION | METHOD | OUT, "The matrix product, broadcast over leading dimensions; vectors as in NumPy.",
-        "input: Tensor, other: Tensor", |a| Ok(matmul(a.tensor(0)?, a.tensor(1)?)?.into()));
-    op!(list, "outer", FUNCTION | METHOD | OUT, alias = ["ger"], "The outer product of two vectors.",
-        "input: Tensor, vec2: Tensor", |a| Ok(outer(a.tensor(0)?, a.tensor(1)?)?.into()));
-    op!(list, "linear", FUNCTION | OUT, ns = "nn", "`input @ weight.T + bias` (weight: out_features x in_features).",
-        "input: Tensor, weight: Tensor, bias: Tensor? = None", |a| Ok(linear(a.tensor(0)?, a.tensor(1)?, a.tensor_opt(2)?)?.into()));
-    op!(list, "addmm", FUNCTION | METHOD | OUT, "`beta * input + alpha * mat1 @ mat2`.",
+    op!(
+        list,
+        "matmul",
+        FUNCTION | METHOD | OUT,
+        "The matrix product, broadcast over leading dimensions; vectors as in NumPy.",
+        "input: Tensor, other: Tensor",
+        |a| Ok(matmul(a.tensor(0)?, a.tensor(1)?)?.into())
+    );
+    op!(
+        list,
+        "outer",
+        FUNCTION | METHOD | OUT,
+        alias = ["ger"],
+        "The outer product of two vectors.",
+        "input: Tensor, vec2: Tensor",
+        |a| Ok(outer(a.tensor(0)?, a.tensor(1)?)?.into())
+    );
+    op!(
+        list,
+        "linear",
+        FUNCTION | OUT,
+        ns = "nn",
+        "`input @ weight.T + bias` (weight: out_features x in_features).",
+        "input: Tensor, weight: Tensor, bias: Tensor? = None",
+        |a| Ok(linear(a.tensor(0)?, a.tensor(1)?, a.tensor_opt(2)?)?.into())
+    );
+    op!(
+        list,
+        "addmm",
+        FUNCTION | METHOD | OUT,
+        "`beta * input + alpha * mat1 @ mat2`.",
         "input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1",
-        |a| Ok(addmm(a.tensor(0)?, a.tensor(1)?, a.tensor(2)?, a.number(3)?, a.number(4)?)?.into()));
-    op!(list, "addmm_", METHOD, "In-place `addmm`.",
-        "input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1", |a| inplace(a, addmm(a.tensor(0)?, a.tensor(1)?, a.tensor(2)?, a.number(3)?, a.number(4)?)?));
-    op!(list, "addmv", FUNCTION | METHOD | OUT, "`beta * input + alpha * mat @ vec`.",
-        "input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1", |a| Ok(add_family(a, "addmv", mv)?.into()));
-    op!(list, "addmv_", FUNCTION | METHOD, "In-place `addmv`.",
-        "input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1", |a| inplace(a, add_family(a, "addmv_", mv)?));
-    op!(list, "addr", FUNCTION | METHOD | OUT, "`beta * input + alpha * outer(vec1, vec2)`.",
-        "input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1", |a| Ok(add_family(a, "addr", outer)?.into()));
-    op!(list, "addr_", METHOD, "In-place `addr`.",
-        "input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1", |a| inplace(a, add_family(a, "addr_", outer)?));
-    op!(list, "baddbmm", FUNCTION | METHOD | OUT, "`beta * input + alpha * batch1 @ batch2`.",
-        "input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1", |a| Ok(add_family(a, "baddbmm", bmm)?.into()));
-    op!(list, "baddbmm_", METHOD, "In-place `baddbmm`.",
-        "input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1", |a| inplace(a, add_family(a, "baddbmm_", bmm)?));
-    op!(list, "addbmm", FUNCTION | METHOD | OUT, "`beta * input + alpha * sum over the batch of batch1 @ batch2`.",
-        "input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1", |a| Ok(add_family(a, "addbmm", sum_bmm)?.into()));
-    op!(list, "addbmm_", METHOD, "In-place `addbmm`.",
-        "input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1", |a| inplace(a, add_family(a, "addbmm_", sum_bmm)?));
+        |a| Ok(addmm(a.tensor(0)?, a.tensor(1)?, a.tensor(2)?, a.number(3)?, a.number(4)?)?.into())
+    );
+    op!(
+        list,
+        "addmm_",
+        METHOD,
+        "In-place `addmm`.",
+        "input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1",
+        |a| inplace(a, addmm(a.tensor(0)?, a.tensor(1)?, a.tensor(2)?, a.number(3)?, a.number(4)?)?)
+    );
+    op!(
+        list,
+        "addmv",
+        FUNCTION | METHOD | OUT,
+        "`beta * input + alpha * mat @ vec`.",
+        "input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1",
+        |a| Ok(add_family(a, "addmv", mv)?.into())
+    );
+    op!(
+        list,
+        "addmv_",
+        FUNCTION | METHOD,
+        "In-place `addmv`.",
+        "input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1",
+        |a| inplace(a, add_family(a, "addmv_", mv)?)
+    );
+    op!(
+        list,
+        "addr",
+        FUNCTION | METHOD | OUT,
+        "`beta * input + alpha * outer(vec1, vec2)`.",
+        "input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1",
+        |a| Ok(add_family(a, "addr", outer)?.into())
+    );
+    op!(
+        list,
+        "addr_",
+        METHOD,
+        "In-place `addr`.",
+        "input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1",
+        |a| inplace(a, add_family(a, "addr_", outer)?)
+    );
+    op!(
+        list,
+        "baddbmm",
+        FUNCTION | METHOD | OUT,
+        "`beta * input + alpha * batch1 @ batch2`.",
+        "input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1",
+        |a| Ok(add_family(a, "baddbmm", bmm)?.into())
+    );
+    op!(
+        list,
+        "baddbmm_",
+        METHOD,
+        "In-place `baddbmm`.",
+        "input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1",
+        |a| inplace(a, add_family(a, "baddbmm_", bmm)?)
+    );
+    op!(
+        list,
+        "addbmm",
+        FUNCTION | METHOD | OUT,
+        "`beta * input + alpha * sum over the batch of batch1 @ batch2`.",
+        "input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1",
+        |a| Ok(add_family(a, "addbmm", sum_bmm)?.into())
+    );
+    op!(
+        list,
+        "addbmm_",
+        METHOD,
+        "In-place `addbmm`.",
+        "input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1",
+        |a| inplace(a, add_family(a, "addbmm_", sum_bmm)?)
+    );
 }
 
 fn inplace(a: &Args, r: Tensor) -> Result<Value> {

@@ -5,9 +5,11 @@ pub mod copy;
 pub mod create;
 pub mod elementwise;
 pub mod formula;
+pub mod index;
 pub mod matmul;
 pub mod pointwise;
 pub mod reduce;
+pub mod shape;
 pub mod view;
 
 pub use copy::*;
@@ -48,5 +50,6 @@ pub fn register() -> Vec<Op> {
     view::register(&mut list);
     reduce::register(&mut list);
     matmul::register(&mut list);
+    shape::register(&mut list);
     list
 }

@@ -13,7 +13,8 @@ use pyrite_core::{Result, Scalar, bail, ensure};
 /// Runs a row by id with its default parameters.
 fn run(r: RowId, ops: &[Operand]) -> Result<Tensor> {
     let row = r.row();
-    let params: smallvec::SmallVec<[Scalar; 3]> = row.params.iter().map(|p| default(p.1.unwrap_or(0.0))).collect();
+    let params: smallvec::SmallVec<[Scalar; 3]> =
+        row.params.iter().map(|p| default(p.1.unwrap_or(0.0))).collect();
     elementwise::run(row, ops, &params)
 }
 
@@ -60,7 +61,12 @@ pub fn masked_fill(x: &Tensor, mask: &Tensor, value: Operand) -> Result<Tensor> 
     match value {
         Operand::Number(v) => elementwise::run(id::MASKED_FILL_SCALAR.row(), &[x.into(), mask.into()], &[v]),
         Operand::Tensor(v) => {
-            ensure!(v.ndim() == 0, Runtime, "masked_fill only supports a 0-dimensional value tensor, but got tensor with {} dimension(s).", v.ndim());
+            ensure!(
+                v.ndim() == 0,
+                Runtime,
+                "masked_fill only supports a 0-dimensional value tensor, but got tensor with {} dimension(s).",
+                v.ndim()
+            );
             let v = super::to_dtype(v, x.dtype())?;
             run(id::WHERE, &[mask.into(), (&v).into(), x.into()])
         }
@@ -68,7 +74,12 @@ pub fn masked_fill(x: &Tensor, mask: &Tensor, value: Operand) -> Result<Tensor> 
 }
 
 fn check_mask(op: &str, mask: &Tensor) -> Result<()> {
-    ensure!(mask.dtype().is_bool(), Runtime, "{op}: expected mask dtype to be Bool but got {}", mask.dtype().name());
+    ensure!(
+        mask.dtype().is_bool(),
+        Runtime,
+        "{op}: expected mask dtype to be Bool but got {}",
+        mask.dtype().name()
+    );
     Ok(())
 }
 
@@ -77,8 +88,10 @@ fn masked_fill_(x: &Tensor, mask: &Tensor, value: Operand) -> Result<()> {
     match value {
         Operand::Number(v) => {
             ensure!(
-                v.category() <= x.dtype().category() || x.dtype().is_bool(), Runtime,
-                "value cannot be converted to type {} without overflow", x.dtype().name()
+                v.category() <= x.dtype().category() || x.dtype().is_bool(),
+                Runtime,
+                "value cannot be converted to type {} without overflow",
+                x.dtype().name()
             );
             elementwise::run_inplace(id::MASKED_FILL_SCALAR.row(), &[x.into(), mask.into()], &[v])
         }
@@ -92,7 +105,10 @@ fn div_mode<'a>(a: Operand<'a>, b: Operand<'a>, mode: Option<&str>) -> Result<Ro
         None => id::DIV,
         Some("trunc") => id::TRUNC_DIVIDE,
         Some("floor") => id::FLOOR_DIVIDE,
-        Some(m) => bail!(Runtime, "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{m}'"),
+        Some(m) => bail!(
+            Runtime,
+            "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{m}'"
+        ),
     };
     Ok((row, [a, b]))
 }
@@ -100,13 +116,21 @@ fn div_mode<'a>(a: Operand<'a>, b: Operand<'a>, mode: Option<&str>) -> Result<Ro
 type RowIdAndOps<'a> = (RowId, [Operand<'a>; 2]);
 
 /// Which row does `clamp` with these bounds, its operands and parameters.
-fn clamp_parts<'a>(x: &'a Tensor, lo: Option<Operand<'a>>, hi: Option<Operand<'a>>) -> Result<(RowId, Vec<Operand<'a>>, Vec<Scalar>)> {
+fn clamp_parts<'a>(
+    x: &'a Tensor,
+    lo: Option<Operand<'a>>,
+    hi: Option<Operand<'a>>,
+) -> Result<(RowId, Vec<Operand<'a>>, Vec<Scalar>)> {
     Ok(match (lo, hi) {
         (None, None) => bail!(Runtime, "torch.clamp: At least one of 'min' or 'max' must not be None"),
         (Some(Operand::Number(l)), Some(Operand::Number(h))) => {
             // Weak numbers still lift an integer tensor to float: let promotion see them.
             let lifts = l.category().max(h.category()) > x.dtype().category();
-            if lifts { (id::CLAMP_TENSORS, vec![x.into(), Operand::Number(l), Operand::Number(h)], vec![]) } else { (id::CLAMP_SCALARS, vec![x.into()], vec![l, h]) }
+            if lifts {
+                (id::CLAMP_TENSORS, vec![x.into(), Operand::Number(l), Operand::Number(h)], vec![])
+            } else {
+                (id::CLAMP_SCALARS, vec![x.into()], vec![l, h])
+            }
         }
         (Some(l), None) => (id::CLAMP_MIN, vec![x.into(), l], vec![]),
         (None, Some(h)) => (id::CLAMP_MAX, vec![x.into(), h], vec![]),
@@ -121,7 +145,16 @@ fn operand_opt<'a>(a: &'a Args, i: usize) -> Result<Option<Operand<'a>>> {
 /// The signature of a plain row.
 fn signature(r: &Row, inplace: bool) -> String {
     // Functions whose first argument may be a number, as in PyTorch.
-    let number_first = ["pow", "xlogy", "remainder", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift"];
+    let number_first = [
+        "pow",
+        "xlogy",
+        "remainder",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+        "bitwise_left_shift",
+        "bitwise_right_shift",
+    ];
     let mut s = String::new();
     for (i, name) in r.inputs.iter().enumerate() {
         let name = match (i, r.name, r.inputs.len()) {
@@ -139,7 +172,22 @@ fn signature(r: &Row, inplace: bool) -> String {
         };
         let kind = match i {
             0 if inplace || !number_first.contains(&r.name) => "Tensor",
-            _ if ["maximum", "minimum", "fmax", "fmin", "atan2", "hypot", "nextafter", "logaddexp", "logaddexp2", "heaviside"].contains(&r.name) => "Tensor",
+            _ if [
+                "maximum",
+                "minimum",
+                "fmax",
+                "fmin",
+                "atan2",
+                "hypot",
+                "nextafter",
+                "logaddexp",
+                "logaddexp2",
+                "heaviside",
+            ]
+            .contains(&r.name) =>
+            {
+                "Tensor"
+            }
             _ if i > 0 && ["addcmul", "addcdiv"].contains(&r.name) => "Tensor",
             _ => "Operand",
         };
@@ -168,7 +216,7 @@ fn leak(s: String) -> &'static str {
 fn rows(list: &mut Vec<Op>) {
     for r in ROWS.iter().filter(|r| r.namespace != "_") {
         // Written out below.
-        if ["div", "round"].contains(&r.name) {
+        if r.name == "div" {
             continue;
         }
         let nn = r.namespace == "nn";
@@ -201,89 +249,192 @@ fn rows(list: &mut Vec<Op>) {
 
 pub fn register(list: &mut Vec<Op>) {
     rows(list);
-    op!(list, "div", FUNCTION | METHOD | OUT, alias = ["divide", "true_divide"],
+    op!(
+        list,
+        "div",
+        FUNCTION | METHOD | OUT,
+        alias = ["divide", "true_divide"],
         "Elementwise quotient; `rounding_mode` is None (true division), 'trunc' or 'floor'.",
-        "input: Tensor, other: Operand, *, rounding_mode: str? = None", |a| {
+        "input: Tensor, other: Operand, *, rounding_mode: str? = None",
+        |a| {
             let (r, ops) = div_mode(a.operand(0)?, a.operand(1)?, a.str_opt(2)?)?;
             Ok(elementwise::run(r.row(), &ops, &[])?.into())
-        });
-    op!(list, "div_", METHOD, alias = ["divide_", "true_divide_"], "In-place `div`.",
-        "input: Tensor, other: Operand, *, rounding_mode: str? = None", |a| {
+        }
+    );
+    op!(
+        list,
+        "div_",
+        METHOD,
+        alias = ["divide_", "true_divide_"],
+        "In-place `div`.",
+        "input: Tensor, other: Operand, *, rounding_mode: str? = None",
+        |a| {
             let (r, ops) = div_mode(a.operand(0)?, a.operand(1)?, a.str_opt(2)?)?;
             elementwise::run_inplace(r.row(), &ops, &[])?;
             Ok(Value::Receiver)
-        });
-    op!(list, "rsub", FUNCTION, "`other - alpha * input`.", "input: Tensor, other: Operand, *, alpha: Number = 1", |a| {
-        Ok(elementwise::run(id::SUB.row(), &[a.operand(1)?, a.operand(0)?], &[a.number(2)?])?.into())
-    });
+        }
+    );
+    op!(
+        list,
+        "rsub",
+        FUNCTION,
+        "`other - alpha * input`.",
+        "input: Tensor, other: Operand, *, alpha: Number = 1",
+        |a| { Ok(elementwise::run(id::SUB.row(), &[a.operand(1)?, a.operand(0)?], &[a.number(2)?])?.into()) }
+    );
     op!(list, "positive", FUNCTION | METHOD, "The input itself; an error for bool.", "input: Tensor", |a| {
-        ensure!(!a.tensor(0)?.dtype().is_bool(), Runtime, "The `+` operator, on a bool tensor is not supported.");
+        ensure!(
+            !a.tensor(0)?.dtype().is_bool(),
+            Runtime,
+            "The `+` operator, on a bool tensor is not supported."
+        );
         Ok(a.tensor(0)?.clone().into())
     });
-    op!(list, "round", FUNCTION | METHOD | OUT, "To the nearest integer (ties to even), or to `decimals` digits.",
-        "input: Tensor, *, decimals: int = 0", |a| Ok(round(a.tensor(0)?, a.int(1)?)?.into()));
+    op!(
+        list,
+        "round",
+        FUNCTION | METHOD | OUT,
+        "To the nearest integer (ties to even), or to `decimals` digits.",
+        "input: Tensor, *, decimals: int = 0",
+        |a| Ok(round(a.tensor(0)?, a.int(1)?)?.into())
+    );
     op!(list, "round_", FUNCTION | METHOD, "In-place `round`.", "input: Tensor, *, decimals: int = 0", |a| {
         super::copy_(a.tensor(0)?, &round(a.tensor(0)?, a.int(1)?)?)?;
         Ok(Value::Receiver)
     });
-    op!(list, "clamp", FUNCTION | METHOD | OUT, alias = ["clip"],
+    op!(
+        list,
+        "clamp",
+        FUNCTION | METHOD | OUT,
+        alias = ["clip"],
         "Values limited to `min`..`max`; either may be None, a number or a tensor.",
-        "input: Tensor, min: Operand? = None, max: Operand? = None", |a| {
+        "input: Tensor, min: Operand? = None, max: Operand? = None",
+        |a| {
             let (r, ops, params) = clamp_parts(a.tensor(0)?, operand_opt(a, 1)?, operand_opt(a, 2)?)?;
             Ok(elementwise::run(r.row(), &ops, &params)?.into())
-        });
-    op!(list, "clamp_", FUNCTION | METHOD, alias = ["clip_"], "In-place `clamp`.",
-        "input: Tensor, min: Operand? = None, max: Operand? = None", |a| {
+        }
+    );
+    op!(
+        list,
+        "clamp_",
+        FUNCTION | METHOD,
+        alias = ["clip_"],
+        "In-place `clamp`.",
+        "input: Tensor, min: Operand? = None, max: Operand? = None",
+        |a| {
             let (r, ops, params) = clamp_parts(a.tensor(0)?, operand_opt(a, 1)?, operand_opt(a, 2)?)?;
             elementwise::run_inplace(r.row(), &ops, &params)?;
             Ok(Value::Receiver)
-        });
-    op!(list, "where", FUNCTION | OUT, "`input` where the condition is true, else `other`.",
-        "condition: Tensor, input: Operand, other: Operand", |a| {
+        }
+    );
+    op!(
+        list,
+        "where",
+        FUNCTION | OUT,
+        "`input` where the condition is true, else `other`.",
+        "condition: Tensor, input: Operand, other: Operand",
+        |a| {
             let c = a.tensor(0)?;
-            ensure!(c.dtype().is_bool() || c.dtype() == pyrite_core::DType::U8, Runtime, "where expected condition to be a boolean tensor, but got a tensor with dtype {}", c.dtype().name());
+            ensure!(
+                c.dtype().is_bool() || c.dtype() == pyrite_core::DType::U8,
+                Runtime,
+                "where expected condition to be a boolean tensor, but got a tensor with dtype {}",
+                c.dtype().name()
+            );
             Ok(run(id::WHERE, &[a.operand(0)?, a.operand(1)?, a.operand(2)?])?.into())
-        });
-    op!(list, "where", METHOD, "This tensor where the condition is true, else `other`.",
-        "input: Tensor, condition: Tensor, other: Operand", |a| {
+        }
+    );
+    op!(
+        list,
+        "where",
+        METHOD,
+        "This tensor where the condition is true, else `other`.",
+        "input: Tensor, condition: Tensor, other: Operand",
+        |a| {
             let c = a.tensor(1)?;
-            ensure!(c.dtype().is_bool() || c.dtype() == pyrite_core::DType::U8, Runtime, "where expected condition to be a boolean tensor, but got a tensor with dtype {}", c.dtype().name());
+            ensure!(
+                c.dtype().is_bool() || c.dtype() == pyrite_core::DType::U8,
+                Runtime,
+                "where expected condition to be a boolean tensor, but got a tensor with dtype {}",
+                c.dtype().name()
+            );
             Ok(run(id::WHERE, &[a.operand(1)?, a.operand(0)?, a.operand(2)?])?.into())
-        });
-    op!(list, "masked_fill", FUNCTION | METHOD, "`value` where the bool mask is true.",
-        "input: Tensor, mask: Tensor, value: Operand", |a| Ok(masked_fill(a.tensor(0)?, a.tensor(1)?, a.operand(2)?)?.into()));
-    op!(list, "masked_fill_", METHOD, "In-place `masked_fill`.", "input: Tensor, mask: Tensor, value: Operand", |a| {
-        masked_fill_(a.tensor(0)?, a.tensor(1)?, a.operand(2)?)?;
-        Ok(Value::Receiver)
-    });
-    op!(list, "gelu", FUNCTION | OUT, ns = "nn",
+        }
+    );
+    op!(
+        list,
+        "masked_fill",
+        FUNCTION | METHOD,
+        "`value` where the bool mask is true.",
+        "input: Tensor, mask: Tensor, value: Operand",
+        |a| Ok(masked_fill(a.tensor(0)?, a.tensor(1)?, a.operand(2)?)?.into())
+    );
+    op!(
+        list,
+        "masked_fill_",
+        METHOD,
+        "In-place `masked_fill`.",
+        "input: Tensor, mask: Tensor, value: Operand",
+        |a| {
+            masked_fill_(a.tensor(0)?, a.tensor(1)?, a.operand(2)?)?;
+            Ok(Value::Receiver)
+        }
+    );
+    op!(
+        list,
+        "gelu",
+        FUNCTION | OUT,
+        ns = "nn",
         "Gaussian error linear unit, `x * Phi(x)` (Hendrycks and Gimpel, 2016); `approximate` is 'none' or 'tanh'.",
-        "input: Tensor, *, approximate: str = 'none'", |a| {
+        "input: Tensor, *, approximate: str = 'none'",
+        |a| {
             Ok(match a.str(1)? {
                 "none" => gelu_erf(a.tensor(0)?)?,
                 "tanh" => gelu_tanh(a.tensor(0)?)?,
                 m => bail!(Runtime, "approximate argument must be either none or tanh, got '{m}'"),
-            }.into())
-        });
-    op!(list, "relu", FUNCTION, ns = "nn", "`max(x, 0)`.", "input: Tensor", |a| Ok(relu(a.tensor(0)?)?.into()));
-    op!(list, "nan_to_num", FUNCTION | METHOD | OUT, "NaN and infinities replaced by numbers (0 and the dtype's extremes by default).",
-        "input: Tensor, nan: float? = None, posinf: float? = None, neginf: float? = None", |a| {
+            }
+            .into())
+        }
+    );
+    op!(list, "relu", FUNCTION, ns = "nn", "`max(x, 0)`.", "input: Tensor", |a| Ok(
+        relu(a.tensor(0)?)?.into()
+    ));
+    op!(
+        list,
+        "nan_to_num",
+        FUNCTION | METHOD | OUT,
+        "NaN and infinities replaced by numbers (0 and the dtype's extremes by default).",
+        "input: Tensor, nan: float? = None, posinf: float? = None, neginf: float? = None",
+        |a| {
             let x = a.tensor(0)?;
             if !x.dtype().is_float() {
                 return Ok(super::clone(x)?.into());
             }
             Ok(elementwise::run(id::NAN_TO_NUM_SCALARS.row(), &[x.into()], &nan_params(a, x)?)?.into())
-        });
-    op!(list, "nan_to_num_", FUNCTION | METHOD, "In-place `nan_to_num`.",
-        "input: Tensor, nan: float? = None, posinf: float? = None, neginf: float? = None", |a| {
+        }
+    );
+    op!(
+        list,
+        "nan_to_num_",
+        FUNCTION | METHOD,
+        "In-place `nan_to_num`.",
+        "input: Tensor, nan: float? = None, posinf: float? = None, neginf: float? = None",
+        |a| {
             let x = a.tensor(0)?;
             if x.dtype().is_float() {
                 elementwise::run_inplace(id::NAN_TO_NUM_SCALARS.row(), &[x.into()], &nan_params(a, x)?)?;
             }
             Ok(Value::Receiver)
-        });
-    op!(list, "prelu", FUNCTION | METHOD, "x where positive, else `weight * x`; one weight, or one per channel (dimension 1).",
-        "input: Tensor, weight: Tensor", |a| Ok(prelu(a.tensor(0)?, a.tensor(1)?)?.into()));
+        }
+    );
+    op!(
+        list,
+        "prelu",
+        FUNCTION | METHOD,
+        "x where positive, else `weight * x`; one weight, or one per channel (dimension 1).",
+        "input: Tensor, weight: Tensor",
+        |a| Ok(prelu(a.tensor(0)?, a.tensor(1)?)?.into())
+    );
 }
 
 fn nan_params(a: &Args, x: &Tensor) -> Result<[Scalar; 3]> {
@@ -311,13 +462,29 @@ fn round(x: &Tensor, decimals: i64) -> Result<Tensor> {
 }
 
 fn prelu(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    ensure!(x.dtype() == w.dtype(), Runtime, "prelu: Type promoting not supported. Got {} and {}", x.dtype().name(), w.dtype().name());
-    ensure!(w.ndim() <= 1, Runtime, "prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {}", w.ndim());
+    ensure!(
+        x.dtype() == w.dtype(),
+        Runtime,
+        "prelu: Type promoting not supported. Got {} and {}",
+        x.dtype().name(),
+        w.dtype().name()
+    );
+    ensure!(
+        w.ndim() <= 1,
+        Runtime,
+        "prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {}",
+        w.ndim()
+    );
     let w = if w.numel() == 1 {
         super::reshape(w, &[1])?
     } else {
         let channels = if x.ndim() > 1 { x.shape()[1] } else { 1 };
-        ensure!(channels == w.numel(), Shape, "Mismatch of parameter numbers and input channel size. Found parameter numbers = {} and channel size = {channels}.", w.numel());
+        ensure!(
+            channels == w.numel(),
+            Shape,
+            "Mismatch of parameter numbers and input channel size. Found parameter numbers = {} and channel size = {channels}.",
+            w.numel()
+        );
         let mut shape = vec![1i64; x.ndim()];
         shape[1] = -1;
         super::reshape(w, &shape)?

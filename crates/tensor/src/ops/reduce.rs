@@ -37,7 +37,11 @@ pub fn dim_mask(op: &str, dims: Option<&[i64]>, ndim: usize) -> Result<Mask> {
 /// The shape with reduced sizes 1, and the result's shape.
 fn shapes(t: &Tensor, mask: &Mask, keepdim: bool) -> (Dims, Dims) {
     let kept: Dims = t.shape().iter().zip(mask).map(|(s, m)| if *m { 1 } else { *s }).collect();
-    let out = if keepdim { kept.clone() } else { t.shape().iter().zip(mask).filter(|(_, m)| !**m).map(|(s, _)| *s).collect() };
+    let out = if keepdim {
+        kept.clone()
+    } else {
+        t.shape().iter().zip(mask).filter(|(_, m)| !**m).map(|(s, _)| *s).collect()
+    };
     (kept, out)
 }
 
@@ -47,7 +51,14 @@ fn count(t: &Tensor, mask: &Mask) -> usize {
 }
 
 /// Runs a reduction kernel; no history. The result has dtype `out`.
-fn reduce_raw(op: ReduceOp, t: &Tensor, mask: &Mask, keepdim: bool, out: DType, params: &[f64]) -> Result<Tensor> {
+fn reduce_raw(
+    op: ReduceOp,
+    t: &Tensor,
+    mask: &Mask,
+    keepdim: bool,
+    out: DType,
+    params: &[f64],
+) -> Result<Tensor> {
     let (kept, shape) = shapes(t, mask, keepdim);
     let y = Tensor::empty(&kept, out, t.device())?;
     if y.numel() > 0 {
@@ -88,8 +99,10 @@ pub fn sum_to_size(g: &Tensor, shape: &[usize]) -> Result<Tensor> {
         return Ok(g.clone());
     }
     ensure!(
-        pyrite_core::layout::broadcast("sum_to_size", shape, g.shape()).is_ok_and(|s| s[..] == *g.shape()), Shape,
-        "sum_to_size: size {shape:?} is not expandable to size {:?}.", g.shape()
+        pyrite_core::layout::broadcast("sum_to_size", shape, g.shape()).is_ok_and(|s| s[..] == *g.shape()),
+        Shape,
+        "sum_to_size: size {shape:?} is not expandable to size {:?}.",
+        g.shape()
     );
     let lead = g.ndim() - shape.len();
     let dims: SmallVec<[i64; 6]> = (0..g.ndim())
@@ -103,8 +116,10 @@ pub fn sum_to_size(g: &Tensor, shape: &[usize]) -> Result<Tensor> {
 pub fn mean(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType>) -> Result<Tensor> {
     let out = dtype.unwrap_or(t.dtype());
     ensure!(
-        out.is_differentiable(), Runtime,
-        "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {}", t.dtype().name()
+        out.is_differentiable(),
+        Runtime,
+        "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {}",
+        t.dtype().name()
     );
     complex_unsupported("mean", t)?;
     let mask = dim_mask("mean", dims, t.ndim())?;
@@ -144,7 +159,11 @@ fn prod_backward(cx: &mut autograd::Ctx, mask: &Mask, keepdim: bool) -> Result<a
     }
     // Products of everything before and after each element along the reduced dimensions, which are
     // brought to the end and flattened: no division, so zeros are exact.
-    let order: SmallVec<[i64; 8]> = (0..x.ndim()).filter(|d| !mask[*d]).chain((0..x.ndim()).filter(|d| mask[*d])).map(|d| d as i64).collect();
+    let order: SmallVec<[i64; 8]> = (0..x.ndim())
+        .filter(|d| !mask[*d])
+        .chain((0..x.ndim()).filter(|d| mask[*d]))
+        .map(|d| d as i64)
+        .collect();
     let n = count(&x, mask) as i64;
     let moved = super::permute(&x, &order)?;
     let flat = super::reshape(&moved, &[-1, n])?;
@@ -168,12 +187,20 @@ fn prod_backward(cx: &mut autograd::Ctx, mask: &Mask, keepdim: bool) -> Result<a
 }
 
 /// amax / amin: the gradient is shared evenly between equal extrema.
-fn extremum(name: &'static str, r: ReduceId, t: &Tensor, dims: Option<&[i64]>, keepdim: bool) -> Result<Tensor> {
+fn extremum(
+    name: &'static str,
+    r: ReduceId,
+    t: &Tensor,
+    dims: Option<&[i64]>,
+    keepdim: bool,
+) -> Result<Tensor> {
     complex_unsupported(name, t)?;
     let mask = dim_mask(name, dims, t.ndim())?;
     ensure!(
-        count(t, &mask) > 0 || t.ndim() == 0 || shapes(t, &mask, keepdim).1.contains(&0), Index,
-        "{name}(): Expected reduction dim to have non-zero size (shape {:?})", t.shape()
+        count(t, &mask) > 0 || t.ndim() == 0 || shapes(t, &mask, keepdim).1.contains(&0),
+        Index,
+        "{name}(): Expected reduction dim to have non-zero size (shape {:?})",
+        t.shape()
     );
     let y = if t.dtype().is_bool() {
         let u = super::to_dtype(t, DType::U8)?;
@@ -182,15 +209,26 @@ fn extremum(name: &'static str, r: ReduceId, t: &Tensor, dims: Option<&[i64]>, k
         reduce_raw(ReduceOp::Row(r), t, &mask, keepdim, t.dtype(), &[])?
     };
     if needs_grad(&[t]) {
-        autograd::attach(if r == id::AMAX { "AmaxBackward0" } else { "AminBackward0" }, &[t], &[&y], &[Save::Input(t), Save::Output(0)], move |cx| {
-            let x = cx.saved(0)?;
-            let y = spread(cx.saved(1)?, x.shape(), &mask, keepdim)?;
-            let g = spread(&cx.grad(0)?, x.shape(), &mask, keepdim)?;
-            let hit = super::to_dtype(&super::eq(&x.detach(), &y.detach())?, x.dtype())?;
-            let dims: SmallVec<[i64; 8]> = (0..mask.len()).filter(|d| mask[*d]).map(|d| d as i64).collect();
-            let share = if dims.is_empty() { hit.clone() } else { super::div(&hit, &sum(&hit, Some(&dims), true, None)?)? };
-            Ok(smallvec![Some(super::mul(&g, &share)?)])
-        });
+        autograd::attach(
+            if r == id::AMAX { "AmaxBackward0" } else { "AminBackward0" },
+            &[t],
+            &[&y],
+            &[Save::Input(t), Save::Output(0)],
+            move |cx| {
+                let x = cx.saved(0)?;
+                let y = spread(cx.saved(1)?, x.shape(), &mask, keepdim)?;
+                let g = spread(&cx.grad(0)?, x.shape(), &mask, keepdim)?;
+                let hit = super::to_dtype(&super::eq(&x.detach(), &y.detach())?, x.dtype())?;
+                let dims: SmallVec<[i64; 8]> =
+                    (0..mask.len()).filter(|d| mask[*d]).map(|d| d as i64).collect();
+                let share = if dims.is_empty() {
+                    hit.clone()
+                } else {
+                    super::div(&hit, &sum(&hit, Some(&dims), true, None)?)?
+                };
+                Ok(smallvec![Some(super::mul(&g, &share)?)])
+            },
+        );
     }
     Ok(y)
 }
@@ -204,16 +242,32 @@ pub fn amin(t: &Tensor, dims: Option<&[i64]>, keepdim: bool) -> Result<Tensor> {
 }
 
 /// The index (and value) of the extremum along `dim`, or of the flattened tensor.
-fn arg(name: &str, op: ArgOp, t: &Tensor, dim: Option<i64>, keepdim: bool, values: bool) -> Result<(Tensor, Option<Tensor>)> {
+fn arg(
+    name: &str,
+    op: ArgOp,
+    t: &Tensor,
+    dim: Option<i64>,
+    keepdim: bool,
+    values: bool,
+) -> Result<(Tensor, Option<Tensor>)> {
     complex_unsupported(name, t)?;
     let (x, d) = match dim {
         Some(d) => (t.clone(), wrap_dim(name, d, t.ndim())?),
         None => (super::reshape(&t.detach(), &[-1])?, 0),
     };
-    let x = if x.ndim() == 0 { super::with_layout(&x, Layout::new([1].as_slice(), [1].as_slice(), x.layout().offset())) } else { x };
+    let x = if x.ndim() == 0 {
+        super::with_layout(&x, Layout::new([1].as_slice(), [1].as_slice(), x.layout().offset()))
+    } else {
+        x
+    };
     ensure!(
-        x.shape()[d] > 0 || (x.numel() == 0 && dim.is_some() && x.shape().iter().enumerate().any(|(i, s)| i != d && *s == 0)), Index,
-        "{name}(): Expected reduction dim {d} to have non-zero size (shape {:?})", t.shape()
+        x.shape()[d] > 0
+            || (x.numel() == 0
+                && dim.is_some()
+                && x.shape().iter().enumerate().any(|(i, s)| i != d && *s == 0)),
+        Index,
+        "{name}(): Expected reduction dim {d} to have non-zero size (shape {:?})",
+        t.shape()
     );
     let x = if x.dtype().is_bool() { super::to_dtype(&x.detach(), DType::U8)? } else { x };
     let mut kept: Dims = x.shape().into();
@@ -249,17 +303,42 @@ fn extremum_dim(name: &'static str, op: ArgOp, t: &Tensor, dim: i64, keepdim: bo
     if needs_grad(&[t]) {
         let shape: Dims = t.shape().into();
         let (d, at) = (wrap_dim(name, dim, t.ndim())?, idx.clone());
-        autograd::attach(if op == ArgOp::Max { "MaxBackward0" } else { "MinBackward0" }, &[t], &[&val], &[], move |cx| {
-            Ok(smallvec![Some(super::index::value_selecting_backward(&cx.grad(0)?, d, &at, &shape, keepdim)?)])
-        });
+        autograd::attach(
+            if op == ArgOp::Max { "MaxBackward0" } else { "MinBackward0" },
+            &[t],
+            &[&val],
+            &[],
+            move |cx| {
+                Ok(smallvec![Some(super::index::value_selecting_backward(
+                    &cx.grad(0)?,
+                    d,
+                    &at,
+                    &shape,
+                    keepdim
+                )?)])
+            },
+        );
     }
     Ok(vec![val, idx])
 }
 
 /// Variance or standard deviation, and the mean if asked for.
-fn spread_of(name: &'static str, t: &Tensor, dims: Option<&[i64]>, correction: f64, keepdim: bool, root: bool, want_mean: bool) -> Result<Vec<Tensor>> {
+fn spread_of(
+    name: &'static str,
+    t: &Tensor,
+    dims: Option<&[i64]>,
+    correction: f64,
+    keepdim: bool,
+    root: bool,
+    want_mean: bool,
+) -> Result<Vec<Tensor>> {
     complex_unsupported(name, t)?;
-    ensure!(t.dtype().is_float(), Runtime, "{name}: only support floating point and complex dtypes, got {}", t.dtype().name());
+    ensure!(
+        t.dtype().is_float(),
+        Runtime,
+        "{name}: only support floating point and complex dtypes, got {}",
+        t.dtype().name()
+    );
     let mask = dim_mask(name, dims, t.ndim())?;
     let (kept, shape) = shapes(t, &mask, keepdim);
     let v = Tensor::empty(&kept, t.dtype(), t.device())?;
@@ -281,8 +360,17 @@ fn spread_of(name: &'static str, t: &Tensor, dims: Option<&[i64]>, correction: f
             if let Some(g) = &cx.grads[0] {
                 // d var = 2 (x - mean) / (n - correction); d std = d var / (2 std).
                 let dof = (n - correction).max(0.0);
-                let scaled = if root { super::div(g, &super::mul(&y, dof)?)? } else { super::mul(g, 2.0 / dof)? };
-                let scaled = if root { super::masked_fill(&scaled, &super::eq(&y.detach(), 0.0)?, Operand::Number(Scalar::Float(0.0)))? } else { scaled };
+                let scaled =
+                    if root { super::div(g, &super::mul(&y, dof)?)? } else { super::mul(g, 2.0 / dof)? };
+                let scaled = if root {
+                    super::masked_fill(
+                        &scaled,
+                        &super::eq(&y.detach(), 0.0)?,
+                        Operand::Number(Scalar::Float(0.0)),
+                    )?
+                } else {
+                    scaled
+                };
                 let centered = super::sub(&x, &mean(&x, Some(&dims), true, None)?)?;
                 total = Some(super::mul(&spread(&scaled, x.shape(), &mask, keepdim)?, &centered)?);
             }
@@ -310,7 +398,12 @@ pub fn norm(t: &Tensor, p: f64, dims: Option<&[i64]>, keepdim: bool, dtype: Opti
         Some(d) => super::to_dtype(t, d)?,
         None => t.clone(),
     };
-    ensure!(x.dtype().is_float(), Runtime, "linalg.vector_norm: Expected a floating point or complex tensor as input. Got {}", x.dtype().name());
+    ensure!(
+        x.dtype().is_float(),
+        Runtime,
+        "linalg.vector_norm: Expected a floating point or complex tensor as input. Got {}",
+        x.dtype().name()
+    );
     let mask = dim_mask("norm", dims, x.ndim())?;
     if p == 0.0 {
         let nz = super::to_dtype(&super::ne(&x.detach(), 0.0)?, x.dtype())?;
@@ -332,35 +425,43 @@ pub fn norm(t: &Tensor, p: f64, dims: Option<&[i64]>, keepdim: bool, dtype: Opti
         p => (id::NORMP, smallvec![p]),
     };
     ensure!(
-        !p.is_infinite() || count(&x, &mask) > 0 || shapes(&x, &mask, keepdim).1.contains(&0), Runtime,
+        !p.is_infinite() || count(&x, &mask) > 0 || shapes(&x, &mask, keepdim).1.contains(&0),
+        Runtime,
         "linalg.vector_norm cannot compute the {p} norm on an empty tensor because the operation does not have an identity"
     );
     let y = reduce_raw(ReduceOp::Row(r), &x, &mask, keepdim, x.dtype(), &params)?;
     if needs_grad(&[&x]) {
-        autograd::attach("LinalgVectorNormBackward0", &[&x], &[&y], &[Save::Input(&x), Save::Output(0)], move |cx| {
-            let (x, y) = (cx.saved(0)?.clone(), cx.saved(1)?.clone());
-            let g = spread(&cx.grad(0)?, x.shape(), &mask, keepdim)?;
-            let y = spread(&y, x.shape(), &mask, keepdim)?;
-            let zero = Operand::Number(Scalar::Float(0.0));
-            Ok(smallvec![Some(if p == 1.0 {
-                super::mul(&g, &super::sign(&x)?)?
-            } else if p == 2.0 {
-                let at_zero = super::eq(&y.detach(), 0.0)?;
-                super::masked_fill(&super::mul(&x, &super::div(&g, &y)?)?, &at_zero, zero)?
-            } else if p.is_infinite() {
-                let a = super::abs(&x)?;
-                let hit = super::to_dtype(&super::eq(&a.detach(), &y.detach())?, x.dtype())?;
-                let dims: SmallVec<[i64; 8]> = (0..mask.len()).filter(|d| mask[*d]).map(|d| d as i64).collect();
-                let n = if dims.is_empty() { hit.clone() } else { sum(&hit, Some(&dims), true, None)? };
-                super::mul(&super::mul(&super::sign(&x)?, &hit)?, &super::div(&g, &n)?)?
-            } else {
-                // x |x|^(p-2) g / y^(p-1), 0 at 0.
-                let a = super::abs(&x)?;
-                let part = super::mul(&super::sign(&x)?, &super::pow(&a, p - 1.0)?)?;
-                let r = super::mul(&part, &super::div(&g, &super::pow(&y, p - 1.0)?)?)?;
-                super::masked_fill(&r, &super::eq(&x.detach(), 0.0)?, zero)?
-            })])
-        });
+        autograd::attach(
+            "LinalgVectorNormBackward0",
+            &[&x],
+            &[&y],
+            &[Save::Input(&x), Save::Output(0)],
+            move |cx| {
+                let (x, y) = (cx.saved(0)?.clone(), cx.saved(1)?.clone());
+                let g = spread(&cx.grad(0)?, x.shape(), &mask, keepdim)?;
+                let y = spread(&y, x.shape(), &mask, keepdim)?;
+                let zero = Operand::Number(Scalar::Float(0.0));
+                Ok(smallvec![Some(if p == 1.0 {
+                    super::mul(&g, &super::sign(&x)?)?
+                } else if p == 2.0 {
+                    let at_zero = super::eq(&y.detach(), 0.0)?;
+                    super::masked_fill(&super::mul(&x, &super::div(&g, &y)?)?, &at_zero, zero)?
+                } else if p.is_infinite() {
+                    let a = super::abs(&x)?;
+                    let hit = super::to_dtype(&super::eq(&a.detach(), &y.detach())?, x.dtype())?;
+                    let dims: SmallVec<[i64; 8]> =
+                        (0..mask.len()).filter(|d| mask[*d]).map(|d| d as i64).collect();
+                    let n = if dims.is_empty() { hit.clone() } else { sum(&hit, Some(&dims), true, None)? };
+                    super::mul(&super::mul(&super::sign(&x)?, &hit)?, &super::div(&g, &n)?)?
+                } else {
+                    // x |x|^(p-2) g / y^(p-1), 0 at 0.
+                    let a = super::abs(&x)?;
+                    let part = super::mul(&super::sign(&x)?, &super::pow(&a, p - 1.0)?)?;
+                    let r = super::mul(&part, &super::div(&g, &super::pow(&y, p - 1.0)?)?)?;
+                    super::masked_fill(&r, &super::eq(&x.detach(), 0.0)?, zero)?
+                })])
+            },
+        );
     }
     Ok(y)
 }
@@ -389,7 +490,14 @@ fn truth(name: &'static str, all: bool, t: &Tensor, dims: Option<&[i64]>, keepdi
         let (_, shape) = shapes(t, &mask, keepdim);
         Tensor::full(&shape, Scalar::Bool(all), DType::U8, t.device())?
     } else {
-        reduce_raw(ReduceOp::Row(if all { id::AMIN } else { id::AMAX }), &bytes, &mask, keepdim, DType::U8, &[])?
+        reduce_raw(
+            ReduceOp::Row(if all { id::AMIN } else { id::AMAX }),
+            &bytes,
+            &mask,
+            keepdim,
+            DType::U8,
+            &[],
+        )?
     };
     super::to_dtype(&y, out)
 }
@@ -418,19 +526,32 @@ pub fn logsumexp(t: &Tensor, dims: &[i64], keepdim: bool) -> Result<Tensor> {
             // An infinite maximum would turn the difference into NaN.
             let inf = super::eq(&super::abs(&m)?, f64::INFINITY)?;
             let m = super::masked_fill(&m, &inf, Operand::Number(Scalar::Float(0.0)))?;
-            let s = reduce_raw(ReduceOp::Row(id::SUM), &super::exp(&super::sub(&x, &m)?)?, &mask, true, x.dtype(), &[])?;
+            let s = reduce_raw(
+                ReduceOp::Row(id::SUM),
+                &super::exp(&super::sub(&x, &m)?)?,
+                &mask,
+                true,
+                x.dtype(),
+                &[],
+            )?;
             let y = super::add(&super::log(&s)?, &m)?;
             let (_, shape) = shapes(&x, &mask, keepdim);
             super::with_layout(&y, Layout::contiguous(&shape))
         }
     };
     if needs_grad(&[&x]) {
-        autograd::attach("LogsumexpBackward0", &[&x], &[&y], &[Save::Input(&x), Save::Output(0)], move |cx| {
-            let x = cx.saved(0)?;
-            let y = spread(cx.saved(1)?, x.shape(), &mask, keepdim)?;
-            let g = spread(&cx.grad(0)?, x.shape(), &mask, keepdim)?;
-            Ok(smallvec![Some(super::mul(&g, &super::exp(&super::sub(x, &y)?)?)?)])
-        });
+        autograd::attach(
+            "LogsumexpBackward0",
+            &[&x],
+            &[&y],
+            &[Save::Input(&x), Save::Output(0)],
+            move |cx| {
+                let x = cx.saved(0)?;
+                let y = spread(cx.saved(1)?, x.shape(), &mask, keepdim)?;
+                let g = spread(&cx.grad(0)?, x.shape(), &mask, keepdim)?;
+                Ok(smallvec![Some(super::mul(&g, &super::exp(&super::sub(x, &y)?)?)?)])
+            },
+        );
     }
     Ok(y)
 }
@@ -449,14 +570,25 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, *, dtype: dtype? = None", |a| Ok(sum(a.tensor(0)?, None, false, a.dtype_opt(1)?)?.into());
         "input: Tensor, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None",
         |a| Ok(sum(a.tensor(0)?, a.ints_opt(1)?, a.bool(2)?, a.dtype_opt(3)?)?.into()));
-    op!(list, "sum_to_size", METHOD, "Sums down to a shape this tensor could be broadcast from.",
-        "input: Tensor, size: size", |a| {
+    op!(
+        list,
+        "sum_to_size",
+        METHOD,
+        "Sums down to a shape this tensor could be broadcast from.",
+        "input: Tensor, size: size",
+        |a| {
             let s = crate::tensor::shape_arg("sum_to_size", a.ints(1)?)?;
             Ok(sum_to_size(a.tensor(0)?, &s)?.into())
-        });
-    op!(list, "nansum", FUNCTION | METHOD | OUT, "The sum of the elements that are not NaN.",
+        }
+    );
+    op!(
+        list,
+        "nansum",
+        FUNCTION | METHOD | OUT,
+        "The sum of the elements that are not NaN.",
         "input: Tensor, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None",
-        |a| Ok(nansum(a.tensor(0)?, a.ints_opt(1)?, a.bool(2)?, a.dtype_opt(3)?)?.into()));
+        |a| Ok(nansum(a.tensor(0)?, a.ints_opt(1)?, a.bool(2)?, a.dtype_opt(3)?)?.into())
+    );
     op!(list, "mean", FUNCTION | METHOD | OUT, "The mean of all elements, or along `dim`.",
         "input: Tensor, *, dtype: dtype? = None", |a| Ok(mean(a.tensor(0)?, None, false, a.dtype_opt(1)?)?.into());
         "input: Tensor, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None",
@@ -465,10 +597,22 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, *, dtype: dtype? = None", |a| Ok(prod(a.tensor(0)?, None, false, a.dtype_opt(1)?)?.into());
         "input: Tensor, dim: int, keepdim: bool = False, *, dtype: dtype? = None",
         |a| Ok(prod(a.tensor(0)?, Some(&[a.int(1)?]), a.bool(2)?, a.dtype_opt(3)?)?.into()));
-    op!(list, "amax", FUNCTION | METHOD | OUT, "The greatest element along `dim`; equal ones share the gradient.",
-        "input: Tensor, dim: ints = (), keepdim: bool = False", |a| Ok(amax(a.tensor(0)?, Some(a.ints(1)?), a.bool(2)?)?.into()));
-    op!(list, "amin", FUNCTION | METHOD | OUT, "The smallest element along `dim`; equal ones share the gradient.",
-        "input: Tensor, dim: ints = (), keepdim: bool = False", |a| Ok(amin(a.tensor(0)?, Some(a.ints(1)?), a.bool(2)?)?.into()));
+    op!(
+        list,
+        "amax",
+        FUNCTION | METHOD | OUT,
+        "The greatest element along `dim`; equal ones share the gradient.",
+        "input: Tensor, dim: ints = (), keepdim: bool = False",
+        |a| Ok(amax(a.tensor(0)?, Some(a.ints(1)?), a.bool(2)?)?.into())
+    );
+    op!(
+        list,
+        "amin",
+        FUNCTION | METHOD | OUT,
+        "The smallest element along `dim`; equal ones share the gradient.",
+        "input: Tensor, dim: ints = (), keepdim: bool = False",
+        |a| Ok(amin(a.tensor(0)?, Some(a.ints(1)?), a.bool(2)?)?.into())
+    );
     op!(list, "max", FUNCTION | METHOD | OUT, "The greatest element; with `dim`, values and indices; with a tensor, `maximum`.",
         "input: Tensor", |a| Ok(whole("max", id::AMAX, a.tensor(0)?)?.into());
         "input: Tensor, dim: int, keepdim: bool = False", |a| Ok(Value::Named("max", &["values", "indices"], extremum_dim("max", ArgOp::Max, a.tensor(0)?, a.int(1)?, a.bool(2)?)?));
@@ -477,18 +621,36 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor", |a| Ok(whole("min", id::AMIN, a.tensor(0)?)?.into());
         "input: Tensor, dim: int, keepdim: bool = False", |a| Ok(Value::Named("min", &["values", "indices"], extremum_dim("min", ArgOp::Min, a.tensor(0)?, a.int(1)?, a.bool(2)?)?));
         "input: Tensor, other: Tensor", |a| Ok(super::minimum(a.tensor(0)?, a.tensor(1)?)?.into()));
-    op!(list, "argmax", FUNCTION | METHOD | OUT, "The index of the greatest element (of the flattened tensor, or along `dim`).",
-        "input: Tensor, dim: int? = None, keepdim: bool = False", |a| Ok(arg("argmax", ArgOp::Max, a.tensor(0)?, a.int_opt(1)?, a.bool(2)?, false)?.0.into()));
-    op!(list, "argmin", FUNCTION | METHOD | OUT, "The index of the smallest element (of the flattened tensor, or along `dim`).",
-        "input: Tensor, dim: int? = None, keepdim: bool = False", |a| Ok(arg("argmin", ArgOp::Min, a.tensor(0)?, a.int_opt(1)?, a.bool(2)?, false)?.0.into()));
+    op!(
+        list,
+        "argmax",
+        FUNCTION | METHOD | OUT,
+        "The index of the greatest element (of the flattened tensor, or along `dim`).",
+        "input: Tensor, dim: int? = None, keepdim: bool = False",
+        |a| Ok(arg("argmax", ArgOp::Max, a.tensor(0)?, a.int_opt(1)?, a.bool(2)?, false)?.0.into())
+    );
+    op!(
+        list,
+        "argmin",
+        FUNCTION | METHOD | OUT,
+        "The index of the smallest element (of the flattened tensor, or along `dim`).",
+        "input: Tensor, dim: int? = None, keepdim: bool = False",
+        |a| Ok(arg("argmin", ArgOp::Min, a.tensor(0)?, a.int_opt(1)?, a.bool(2)?, false)?.0.into())
+    );
     op!(list, "any", FUNCTION | METHOD | OUT, "True where any element (along `dim`) is true.",
         "input: Tensor", |a| Ok(truth("any", false, a.tensor(0)?, None, false)?.into());
         "input: Tensor, dim: ints? = None, keepdim: bool = False", |a| Ok(truth("any", false, a.tensor(0)?, a.ints_opt(1)?, a.bool(2)?)?.into()));
     op!(list, "all", FUNCTION | METHOD | OUT, "True where all elements (along `dim`) are true.",
         "input: Tensor", |a| Ok(truth("all", true, a.tensor(0)?, None, false)?.into());
         "input: Tensor, dim: ints? = None, keepdim: bool = False", |a| Ok(truth("all", true, a.tensor(0)?, a.ints_opt(1)?, a.bool(2)?)?.into()));
-    op!(list, "count_nonzero", FUNCTION | METHOD, "The number of elements that are not zero.",
-        "input: Tensor, dim: ints? = None", |a| Ok(count_nonzero(a.tensor(0)?, a.ints_opt(1)?)?.into()));
+    op!(
+        list,
+        "count_nonzero",
+        FUNCTION | METHOD,
+        "The number of elements that are not zero.",
+        "input: Tensor, dim: ints? = None",
+        |a| Ok(count_nonzero(a.tensor(0)?, a.ints_opt(1)?)?.into())
+    );
     op!(list, "var", FUNCTION | METHOD | OUT, "The variance; the divisor is n - correction.",
         "input: Tensor, unbiased: bool", |a| Ok(spread_of("var", a.tensor(0)?, None, unbiased(a, 1)?, false, false, false)?.swap_remove(0).into());
         "input: Tensor, dim: ints?, unbiased: bool, keepdim: bool = False", |a| Ok(spread_of("var", a.tensor(0)?, a.ints_opt(1)?, unbiased(a, 2)?, a.bool(3)?, false, false)?.swap_remove(0).into());
@@ -506,22 +668,38 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, dim: ints?, unbiased: bool, keepdim: bool = False", |a| Ok(Value::Tuple(spread_of("std_mean", a.tensor(0)?, a.ints_opt(1)?, unbiased(a, 2)?, a.bool(3)?, true, true)?));
         "input: Tensor, dim: ints? = None, *, correction: float? = None, keepdim: bool = False", |a| Ok(Value::Tuple(spread_of("std_mean", a.tensor(0)?, a.ints_opt(1)?, correction(a, 2)?, a.bool(3)?, true, true)?)));
     op!(list, "norm", FUNCTION | METHOD | OUT, "The vector norm of order p over all elements or along `dim`.",
-        "input: Tensor, p: float? = 2.0, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None",
-        |a| Ok(norm(a.tensor(0)?, a.float_opt(1)?.unwrap_or(2.0), a.ints_opt(2)?, a.bool(3)?, a.dtype_opt(4)?)?.into());
-        "input: Tensor, p: str, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None", |a| match a.str(1)? {
-            "fro" => Ok(norm(a.tensor(0)?, 2.0, a.ints_opt(2)?, a.bool(3)?, a.dtype_opt(4)?)?.into()),
-            "inf" => Ok(norm(a.tensor(0)?, f64::INFINITY, a.ints_opt(2)?, a.bool(3)?, a.dtype_opt(4)?)?.into()),
-            p => bail!(NotImplemented, "norm: p='{p}' is not implemented; use a number, 'fro' or 'inf'"),
-        });
-    op!(list, "vector_norm", FUNCTION | OUT, ns = "linalg", "The vector norm of order `ord` over all elements or along `dim`.",
+    "input: Tensor, p: float? = 2.0, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None",
+    |a| Ok(norm(a.tensor(0)?, a.float_opt(1)?.unwrap_or(2.0), a.ints_opt(2)?, a.bool(3)?, a.dtype_opt(4)?)?.into());
+    "input: Tensor, p: str, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None", |a| match a.str(1)? {
+        "fro" => Ok(norm(a.tensor(0)?, 2.0, a.ints_opt(2)?, a.bool(3)?, a.dtype_opt(4)?)?.into()),
+        "inf" => Ok(norm(a.tensor(0)?, f64::INFINITY, a.ints_opt(2)?, a.bool(3)?, a.dtype_opt(4)?)?.into()),
+        p => bail!(NotImplemented, "norm: p='{p}' is not implemented; use a number, 'fro' or 'inf'"),
+    });
+    op!(
+        list,
+        "vector_norm",
+        FUNCTION | OUT,
+        ns = "linalg",
+        "The vector norm of order `ord` over all elements or along `dim`.",
         "x: Tensor, ord: float = 2.0, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None",
-        |a| Ok(norm(a.tensor(0)?, a.float(1)?, a.ints_opt(2)?, a.bool(3)?, a.dtype_opt(4)?)?.into()));
-    op!(list, "logsumexp", FUNCTION | METHOD | OUT, "`log(sum(exp(x)))` along `dim`, without overflow.",
-        "input: Tensor, dim: ints, keepdim: bool = False", |a| Ok(logsumexp(a.tensor(0)?, a.ints(1)?, a.bool(2)?)?.into()));
+        |a| Ok(norm(a.tensor(0)?, a.float(1)?, a.ints_opt(2)?, a.bool(3)?, a.dtype_opt(4)?)?.into())
+    );
+    op!(
+        list,
+        "logsumexp",
+        FUNCTION | METHOD | OUT,
+        "`log(sum(exp(x)))` along `dim`, without overflow.",
+        "input: Tensor, dim: ints, keepdim: bool = False",
+        |a| Ok(logsumexp(a.tensor(0)?, a.ints(1)?, a.bool(2)?)?.into())
+    );
 }
 
 /// `max()` and `min()` of everything.
 fn whole(name: &'static str, r: ReduceId, t: &Tensor) -> Result<Tensor> {
-    ensure!(t.numel() > 0, Runtime, "{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.");
+    ensure!(
+        t.numel() > 0,
+        Runtime,
+        "{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
+    );
     extremum(name, r, t, None, false)
 }

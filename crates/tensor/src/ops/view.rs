@@ -17,7 +17,12 @@ pub fn with_layout(t: &Tensor, layout: Layout) -> Tensor {
 }
 
 /// Wraps a view: its place in the graph and its base.
-fn track(name: &'static str, t: &Tensor, layout: Layout, back: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static) -> Tensor {
+fn track(
+    name: &'static str,
+    t: &Tensor,
+    layout: Layout,
+    back: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+) -> Tensor {
     let v = with_layout(t, layout);
     if is_grad_enabled() && t.requires_grad() {
         autograd::attach(name, &[t], &[&v], &[], move |cx| Ok(smallvec![Some(back(&cx.grad(0)?)?)]));
@@ -108,13 +113,15 @@ pub fn infer_shape(op: &str, sizes: &[i64], n: usize, from: &[usize]) -> Result<
     let mut shape: Dims = sizes.iter().map(|s| (*s).max(0) as usize).collect();
     if let Some(h) = hole {
         ensure!(
-            known != 0, Runtime,
+            known != 0,
+            Runtime,
             "{op}: cannot reshape tensor of {n} elements into shape {sizes:?} because the unspecified dimension size -1 can be any value and is ambiguous"
         );
         shape[h] = n / known;
     }
     ensure!(
-        numel(&shape).is_ok_and(|m| m == n), Shape,
+        numel(&shape).is_ok_and(|m| m == n),
+        Shape,
         "{op}: shape '{sizes:?}' is invalid for input of size {n} (shape {from:?})"
     );
     Ok(shape)
@@ -128,7 +135,9 @@ pub fn view(t: &Tensor, sizes: &[i64]) -> Result<Tensor> {
         None => bail!(
             Runtime,
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). Use .reshape(...) instead. (shape {:?}, strides {:?} -> {:?})",
-            t.shape(), t.strides(), &shape[..]
+            t.shape(),
+            t.strides(),
+            &shape[..]
         ),
     }
 }
@@ -208,10 +217,16 @@ pub fn narrow(t: &Tensor, dim: i64, start: i64, length: i64) -> Result<Tensor> {
     let d = wrap_dim("narrow", dim, t.ndim())?;
     let n = t.shape()[d] as i64;
     ensure!(length >= 0, Runtime, "narrow(): length must be non-negative.");
-    ensure!(start >= -n && start <= n, Index, "narrow: start out of range (expected to be in range of [{}, {n}], but got {start})", -n);
+    ensure!(
+        start >= -n && start <= n,
+        Index,
+        "narrow: start out of range (expected to be in range of [{}, {n}], but got {start})",
+        -n
+    );
     let start = if start < 0 { start + n } else { start };
     ensure!(
-        start.checked_add(length).is_some_and(|e| e <= n), Runtime,
+        start.checked_add(length).is_some_and(|e| e <= n),
+        Runtime,
         "narrow: start ({start}) + length ({length}) exceeds dimension size ({n})."
     );
     slice(t, d as i64, Some(start), Some(start + length), 1)
@@ -233,7 +248,8 @@ pub fn squeeze(t: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
     let layout = match dims {
         None => t.layout().squeeze(|_| true),
         Some(list) => {
-            let list: SmallVec<[usize; 6]> = list.iter().map(|d| wrap_dim("squeeze", *d, t.ndim())).collect::<Result<_>>()?;
+            let list: SmallVec<[usize; 6]> =
+                list.iter().map(|d| wrap_dim("squeeze", *d, t.ndim())).collect::<Result<_>>()?;
             t.layout().squeeze(|d| list.contains(&d))
         }
     };
@@ -262,7 +278,11 @@ pub fn unfold(t: &Tensor, dim: i64, size: i64, step: i64) -> Result<Tensor> {
 pub fn as_strided(t: &Tensor, size: &[i64], stride: &[i64], offset: Option<i64>) -> Result<Tensor> {
     let shape = pyrite_core::layout::checked_shape("as_strided", size)?;
     let strides: SmallVec<[isize; 6]> = stride.iter().map(|s| *s as isize).collect();
-    ensure!(strides.iter().all(|s| *s >= 0), Runtime, "as_strided: Negative strides are not supported at the moment, got strides: {stride:?}");
+    ensure!(
+        strides.iter().all(|s| *s >= 0),
+        Runtime,
+        "as_strided: Negative strides are not supported at the moment, got strides: {stride:?}"
+    );
     let offset = offset.unwrap_or(t.layout().offset() as i64);
     ensure!(offset >= 0, Runtime, "as_strided: Tensor: invalid storage offset {offset}");
     let view = Layout::as_strided(&shape, &strides, offset as usize, t.storage().bytes() / t.dtype().size())?;
@@ -290,7 +310,13 @@ pub fn as_strided_backward(g: &Tensor, base: &Layout, view: &Layout) -> Result<T
         let flat = super::contiguous(&g.detach())?;
         let flat = with_layout(&flat, Layout::contiguous(&[flat.numel()]));
         let how = pyrite_core::backend::Scatter::Add;
-        buf.backend()?.index(pyrite_core::backend::Index::SelectInto { dst: buf.arr(), src: flat.arr(), idx: at.arr(), dim: 0, how })?;
+        buf.backend()?.index(pyrite_core::backend::Index::SelectInto {
+            dst: buf.arr(),
+            src: flat.arr(),
+            idx: at.arr(),
+            dim: 0,
+            how,
+        })?;
     } else {
         super::copy_raw(&with_layout(&buf, v), g)?;
     }
@@ -363,9 +389,14 @@ pub fn split_sizes(t: &Tensor, sizes: &[i64], dim: i64) -> Result<Vec<Tensor>> {
     ensure!(t.ndim() > 0, Runtime, "split expects at least a 1-dimensional tensor");
     let d = wrap_dim("split", dim, t.ndim())?;
     let n = t.shape()[d] as i64;
-    ensure!(sizes.iter().all(|s| *s >= 0), Runtime, "split_with_sizes expects split_sizes have only non-negative entries, but got {sizes:?}");
     ensure!(
-        sizes.iter().try_fold(0i64, |a, s| a.checked_add(*s)) == Some(n), Runtime,
+        sizes.iter().all(|s| *s >= 0),
+        Runtime,
+        "split_with_sizes expects split_sizes have only non-negative entries, but got {sizes:?}"
+    );
+    ensure!(
+        sizes.iter().try_fold(0i64, |a, s| a.checked_add(*s)) == Some(n),
+        Runtime,
         "split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), but got split_sizes={sizes:?}"
     );
     let mut at = 0;
@@ -383,7 +414,11 @@ pub fn split(t: &Tensor, size: i64, dim: i64) -> Result<Vec<Tensor>> {
     let d = wrap_dim("split", dim, t.ndim())?;
     let n = t.shape()[d] as i64;
     ensure!(size >= 0, Runtime, "split expects split_size be non-negative, but got split_size={size}");
-    ensure!(size > 0 || n == 0, Runtime, "split: split_size can only be 0 if dimension size is 0, but got dimension size of {n}");
+    ensure!(
+        size > 0 || n == 0,
+        Runtime,
+        "split: split_size can only be 0 if dimension size is 0, but got dimension size of {n}"
+    );
     let mut sizes = Vec::new();
     let mut left = n;
     loop {
@@ -415,9 +450,14 @@ pub fn unbind(t: &Tensor, dim: i64) -> Result<Vec<Tensor>> {
 
 /// `movedim` for lists of dimensions.
 pub fn movedim(t: &Tensor, from: &[i64], to: &[i64]) -> Result<Tensor> {
-    ensure!(from.len() == to.len(), Runtime, "movedim: Invalid source or destination dims: source ({from:?} dims) should contain the same number of dims as destination ({to:?} dims)");
+    ensure!(
+        from.len() == to.len(),
+        Runtime,
+        "movedim: Invalid source or destination dims: source ({from:?} dims) should contain the same number of dims as destination ({to:?} dims)"
+    );
     let n = t.ndim();
-    let wrap = |l: &[i64]| l.iter().map(|d| wrap_dim("movedim", *d, n)).collect::<Result<SmallVec<[usize; 6]>>>();
+    let wrap =
+        |l: &[i64]| l.iter().map(|d| wrap_dim("movedim", *d, n)).collect::<Result<SmallVec<[usize; 6]>>>();
     let (from, to) = (wrap(from)?, wrap(to)?);
     let mut order: SmallVec<[i64; 6]> = smallvec![-1; n];
     for (f, t) in from.iter().zip(&to) {
@@ -444,64 +484,205 @@ pub fn broadcast_to(t: &Tensor, sizes: &[i64]) -> Result<Tensor> {
 }
 
 pub fn register(list: &mut Vec<Op>) {
-    op!(list, "permute", FUNCTION | METHOD, "A view with the dimensions in another order.",
-        "input: Tensor, dims: size", |a| Ok(permute(a.tensor(0)?, a.ints(1)?)?.into()));
-    op!(list, "transpose", FUNCTION | METHOD, alias = ["swapaxes", "swapdims"], "A view with two dimensions swapped.",
-        "input: Tensor, dim0: int, dim1: int", |a| Ok(transpose(a.tensor(0)?, a.int(1)?, a.int(2)?)?.into()));
-    op!(list, "t", FUNCTION | METHOD, "The transposed matrix, as a view.", "input: Tensor", |a| Ok(t(a.tensor(0)?)?.into()));
+    op!(
+        list,
+        "permute",
+        FUNCTION | METHOD,
+        "A view with the dimensions in another order.",
+        "input: Tensor, dims: size",
+        |a| Ok(permute(a.tensor(0)?, a.ints(1)?)?.into())
+    );
+    op!(
+        list,
+        "transpose",
+        FUNCTION | METHOD,
+        alias = ["swapaxes", "swapdims"],
+        "A view with two dimensions swapped.",
+        "input: Tensor, dim0: int, dim1: int",
+        |a| Ok(transpose(a.tensor(0)?, a.int(1)?, a.int(2)?)?.into())
+    );
+    op!(list, "t", FUNCTION | METHOD, "The transposed matrix, as a view.", "input: Tensor", |a| Ok(t(
+        a.tensor(0)?
+    )?
+    .into()));
     op!(list, "T", PROPERTY, "A view with all dimensions reversed.", "input: Tensor", |a| {
         let n = a.tensor(0)?.ndim() as i64;
         Ok(permute(a.tensor(0)?, &(0..n).rev().collect::<SmallVec<[i64; 6]>>())?.into())
     });
     op!(list, "mT", PROPERTY, "A view with the last two dimensions swapped.", "input: Tensor", |a| {
-        ensure!(a.tensor(0)?.ndim() >= 2, Runtime, "tensor.mT is only supported on matrices or batches of matrices. Got {}-D tensor.", a.tensor(0)?.ndim());
+        ensure!(
+            a.tensor(0)?.ndim() >= 2,
+            Runtime,
+            "tensor.mT is only supported on matrices or batches of matrices. Got {}-D tensor.",
+            a.tensor(0)?.ndim()
+        );
         Ok(transpose(a.tensor(0)?, -2, -1)?.into())
     });
-    op!(list, "expand", METHOD, "A view with dimensions of size 1 repeated without copying; -1 keeps a size.",
-        "input: Tensor, size: size, *, implicit: bool = False", |a| Ok(expand(a.tensor(0)?, a.ints(1)?)?.into()));
-    op!(list, "expand_as", METHOD, "A view expanded to the shape of `other`.",
-        "input: Tensor, other: Tensor", |a| Ok(expand_to(a.tensor(0)?, a.tensor(1)?.shape())?.into()));
-    op!(list, "broadcast_to", FUNCTION | METHOD, "A view broadcast to `size`.",
-        "input: Tensor, size: size", |a| Ok(broadcast_to(a.tensor(0)?, a.ints(1)?)?.into()));
-    op!(list, "view", METHOD, "A view with another shape over the same elements; one size may be -1.",
-        "input: Tensor, size: size", |a| Ok(view(a.tensor(0)?, a.ints(1)?)?.into()));
+    op!(
+        list,
+        "expand",
+        METHOD,
+        "A view with dimensions of size 1 repeated without copying; -1 keeps a size.",
+        "input: Tensor, size: size, *, implicit: bool = False",
+        |a| Ok(expand(a.tensor(0)?, a.ints(1)?)?.into())
+    );
+    op!(
+        list,
+        "expand_as",
+        METHOD,
+        "A view expanded to the shape of `other`.",
+        "input: Tensor, other: Tensor",
+        |a| Ok(expand_to(a.tensor(0)?, a.tensor(1)?.shape())?.into())
+    );
+    op!(
+        list,
+        "broadcast_to",
+        FUNCTION | METHOD,
+        "A view broadcast to `size`.",
+        "input: Tensor, size: size",
+        |a| Ok(broadcast_to(a.tensor(0)?, a.ints(1)?)?.into())
+    );
+    op!(
+        list,
+        "view",
+        METHOD,
+        "A view with another shape over the same elements; one size may be -1.",
+        "input: Tensor, size: size",
+        |a| Ok(view(a.tensor(0)?, a.ints(1)?)?.into())
+    );
     op!(list, "view_as", METHOD, "A view with the shape of `other`.", "input: Tensor, other: Tensor", |a| {
-        Ok(view(a.tensor(0)?, &a.tensor(1)?.shape().iter().map(|s| *s as i64).collect::<SmallVec<[i64; 6]>>())?.into())
+        Ok(view(
+            a.tensor(0)?,
+            &a.tensor(1)?.shape().iter().map(|s| *s as i64).collect::<SmallVec<[i64; 6]>>(),
+        )?
+        .into())
     });
-    op!(list, "reshape", FUNCTION | METHOD, "The elements in another shape: a view where possible, else a copy.",
-        "input: Tensor, shape: size", |a| Ok(reshape(a.tensor(0)?, a.ints(1)?)?.into()));
-    op!(list, "reshape_as", METHOD, "`reshape` to the shape of `other`.",
-        "input: Tensor, other: Tensor", |a| Ok(reshape_to(a.tensor(0)?, a.tensor(1)?.shape())?.into()));
-    op!(list, "flatten", FUNCTION | METHOD, "Merges the dimensions from `start_dim` to `end_dim`.",
-        "input: Tensor, start_dim: int = 0, end_dim: int = -1", |a| Ok(flatten(a.tensor(0)?, a.int(1)?, a.int(2)?)?.into()));
-    op!(list, "unflatten", FUNCTION | METHOD, "Splits one dimension into several.",
-        "input: Tensor, dim: int, sizes: ints", |a| Ok(unflatten(a.tensor(0)?, a.int(1)?, a.ints(2)?)?.into()));
-    op!(list, "ravel", FUNCTION | METHOD, "The elements as one dimension.", "input: Tensor", |a| Ok(reshape(&super::contiguous(a.tensor(0)?)?, &[-1])?.into()));
-    op!(list, "narrow", FUNCTION | METHOD, "The slice `start:start+length` along `dim`, as a view.",
-        "input: Tensor, dim: int, start: int, length: int", |a| Ok(narrow(a.tensor(0)?, a.int(1)?, a.int(2)?, a.int(3)?)?.into()));
-    op!(list, "select", FUNCTION | METHOD, "The slice at one index along `dim`, as a view without that dimension.",
-        "input: Tensor, dim: int, index: int", |a| Ok(select(a.tensor(0)?, a.int(1)?, a.int(2)?)?.into()));
-    op!(list, "unsqueeze", FUNCTION | METHOD, "A view with a dimension of size 1 inserted at `dim`.",
-        "input: Tensor, dim: int", |a| Ok(unsqueeze(a.tensor(0)?, a.int(1)?)?.into()));
-    op!(list, "squeeze", FUNCTION | METHOD, "A view without (the given) dimensions of size 1.",
-        "input: Tensor, dim: ints? = None", |a| Ok(squeeze(a.tensor(0)?, a.ints_opt(1)?)?.into()));
-    op!(list, "diagonal", FUNCTION | METHOD, "The diagonal of two dimensions, as a view.",
-        "input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1", |a| Ok(diagonal(a.tensor(0)?, a.int(1)?, a.int(2)?, a.int(3)?)?.into()));
-    op!(list, "unfold", METHOD, "Windows of `size` every `step` along a dimension, as a view with one more dimension.",
-        "input: Tensor, dimension: int, size: int, step: int", |a| Ok(unfold(a.tensor(0)?, a.int(1)?, a.int(2)?, a.int(3)?)?.into()));
-    op!(list, "as_strided", FUNCTION | METHOD, "A view with given sizes, strides and storage offset.",
+    op!(
+        list,
+        "reshape",
+        FUNCTION | METHOD,
+        "The elements in another shape: a view where possible, else a copy.",
+        "input: Tensor, shape: size",
+        |a| Ok(reshape(a.tensor(0)?, a.ints(1)?)?.into())
+    );
+    op!(
+        list,
+        "reshape_as",
+        METHOD,
+        "`reshape` to the shape of `other`.",
+        "input: Tensor, other: Tensor",
+        |a| Ok(reshape_to(a.tensor(0)?, a.tensor(1)?.shape())?.into())
+    );
+    op!(
+        list,
+        "flatten",
+        FUNCTION | METHOD,
+        "Merges the dimensions from `start_dim` to `end_dim`.",
+        "input: Tensor, start_dim: int = 0, end_dim: int = -1",
+        |a| Ok(flatten(a.tensor(0)?, a.int(1)?, a.int(2)?)?.into())
+    );
+    op!(
+        list,
+        "unflatten",
+        FUNCTION | METHOD,
+        "Splits one dimension into several.",
+        "input: Tensor, dim: int, sizes: ints",
+        |a| Ok(unflatten(a.tensor(0)?, a.int(1)?, a.ints(2)?)?.into())
+    );
+    op!(list, "ravel", FUNCTION | METHOD, "The elements as one dimension.", "input: Tensor", |a| Ok(
+        reshape(&super::contiguous(a.tensor(0)?)?, &[-1])?.into()
+    ));
+    op!(
+        list,
+        "narrow",
+        FUNCTION | METHOD,
+        "The slice `start:start+length` along `dim`, as a view.",
+        "input: Tensor, dim: int, start: int, length: int",
+        |a| Ok(narrow(a.tensor(0)?, a.int(1)?, a.int(2)?, a.int(3)?)?.into())
+    );
+    op!(
+        list,
+        "select",
+        FUNCTION | METHOD,
+        "The slice at one index along `dim`, as a view without that dimension.",
+        "input: Tensor, dim: int, index: int",
+        |a| Ok(select(a.tensor(0)?, a.int(1)?, a.int(2)?)?.into())
+    );
+    op!(
+        list,
+        "unsqueeze",
+        FUNCTION | METHOD,
+        "A view with a dimension of size 1 inserted at `dim`.",
+        "input: Tensor, dim: int",
+        |a| Ok(unsqueeze(a.tensor(0)?, a.int(1)?)?.into())
+    );
+    op!(
+        list,
+        "squeeze",
+        FUNCTION | METHOD,
+        "A view without (the given) dimensions of size 1.",
+        "input: Tensor, dim: ints? = None",
+        |a| Ok(squeeze(a.tensor(0)?, a.ints_opt(1)?)?.into())
+    );
+    op!(
+        list,
+        "diagonal",
+        FUNCTION | METHOD,
+        "The diagonal of two dimensions, as a view.",
+        "input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1",
+        |a| Ok(diagonal(a.tensor(0)?, a.int(1)?, a.int(2)?, a.int(3)?)?.into())
+    );
+    op!(
+        list,
+        "unfold",
+        METHOD,
+        "Windows of `size` every `step` along a dimension, as a view with one more dimension.",
+        "input: Tensor, dimension: int, size: int, step: int",
+        |a| Ok(unfold(a.tensor(0)?, a.int(1)?, a.int(2)?, a.int(3)?)?.into())
+    );
+    op!(
+        list,
+        "as_strided",
+        FUNCTION | METHOD,
+        "A view with given sizes, strides and storage offset.",
         "input: Tensor, size: ints, stride: ints, storage_offset: int? = None",
-        |a| Ok(as_strided(a.tensor(0)?, a.ints(1)?, a.ints(2)?, a.int_opt(3)?)?.into()));
+        |a| Ok(as_strided(a.tensor(0)?, a.ints(1)?, a.ints(2)?, a.int_opt(3)?)?.into())
+    );
     op!(list, "split", FUNCTION | METHOD, "Views of sections along `dim`: of one size, or of the sizes given.",
         "input: Tensor, split_size_or_sections: int, dim: int = 0", |a| Ok(Value::Tuple(split(a.tensor(0)?, a.int(1)?, a.int(2)?)?));
         "input: Tensor, split_size_or_sections: ints, dim: int = 0", |a| Ok(Value::Tuple(split_sizes(a.tensor(0)?, a.ints(1)?, a.int(2)?)?));
         "input: Tensor, split_size: int, dim: int = 0", |a| Ok(Value::Tuple(split(a.tensor(0)?, a.int(1)?, a.int(2)?)?)));
-    op!(list, "split_with_sizes", FUNCTION | METHOD, "Views of sections of the given sizes along `dim`.",
-        "input: Tensor, split_sizes: ints, dim: int = 0", |a| Ok(Value::Tuple(split_sizes(a.tensor(0)?, a.ints(1)?, a.int(2)?)?)));
-    op!(list, "chunk", FUNCTION | METHOD, "At most `chunks` views of equal size (the last may be smaller) along `dim`.",
-        "input: Tensor, chunks: int, dim: int = 0", |a| Ok(Value::Tuple(chunk(a.tensor(0)?, a.int(1)?, a.int(2)?)?)));
-    op!(list, "unbind", FUNCTION | METHOD, "The slices along `dim`, as views.",
-        "input: Tensor, dim: int = 0", |a| Ok(Value::Tuple(unbind(a.tensor(0)?, a.int(1)?)?)));
-    op!(list, "movedim", FUNCTION | METHOD, alias = ["moveaxis"], "A view with dimensions moved to other places.",
-        "input: Tensor, source: ints, destination: ints", |a| Ok(movedim(a.tensor(0)?, a.ints(1)?, a.ints(2)?)?.into()));
+    op!(
+        list,
+        "split_with_sizes",
+        FUNCTION | METHOD,
+        "Views of sections of the given sizes along `dim`.",
+        "input: Tensor, split_sizes: ints, dim: int = 0",
+        |a| Ok(Value::Tuple(split_sizes(a.tensor(0)?, a.ints(1)?, a.int(2)?)?))
+    );
+    op!(
+        list,
+        "chunk",
+        FUNCTION | METHOD,
+        "At most `chunks` views of equal size (the last may be smaller) along `dim`.",
+        "input: Tensor, chunks: int, dim: int = 0",
+        |a| Ok(Value::Tuple(chunk(a.tensor(0)?, a.int(1)?, a.int(2)?)?))
+    );
+    op!(
+        list,
+        "unbind",
+        FUNCTION | METHOD,
+        "The slices along `dim`, as views.",
+        "input: Tensor, dim: int = 0",
+        |a| Ok(Value::Tuple(unbind(a.tensor(0)?, a.int(1)?)?))
+    );
+    op!(
+        list,
+        "movedim",
+        FUNCTION | METHOD,
+        alias = ["moveaxis"],
+        "A view with dimensions moved to other places.",
+        "input: Tensor, source: ints, destination: ints",
+        |a| Ok(movedim(a.tensor(0)?, a.ints(1)?, a.ints(2)?)?.into())
+    );
 }
