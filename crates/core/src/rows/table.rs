@@ -126,6 +126,8 @@ pyrite_table::rows! {
     ceil(x: float) = ceil(x); grad x: 0.0 * g; flag intself;
     /// The integer part.
     trunc(x: float) = trunc(x); grad x: 0.0 * g; flag intself; alias "fix";
+    /// To the nearest integer, ties to even (`round` with decimals is built on it).
+    round(x: float) = round(x); grad x: 0.0 * g; at "_"; flag intself;
     /// The fractional part, with the sign of x.
     frac(x: float) = x - trunc(x); grad x: g;
     /// The magnitude of the first with the sign of the second.
