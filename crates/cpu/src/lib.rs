@@ -10,8 +10,11 @@ pub mod gemm;
 pub mod index;
 pub mod map;
 pub mod matmul;
+pub mod optim;
 pub mod pool;
+pub mod pool2d;
 pub mod random;
+pub mod rowwise;
 pub mod simd;
 pub mod strided;
 pub mod vecmath;
@@ -103,14 +106,14 @@ impl Backend for Cpu {
     fn conv(&self, _: &ConvGeometry, _: Conv) -> Result<()> {
         unsupported(Device::Cpu, "conv")
     }
-    fn pool(&self, _: &PoolGeometry, _: Pool) -> Result<()> {
-        unsupported(Device::Cpu, "pool")
+    fn pool(&self, geometry: &PoolGeometry, p: Pool) -> Result<()> {
+        pool2d::run(geometry, p)
     }
     fn index(&self, i: Index) -> Result<()> {
         index::run(i)
     }
-    fn rowwise(&self, _: Rowwise) -> Result<()> {
-        unsupported(Device::Cpu, "rowwise")
+    fn rowwise(&self, r: Rowwise) -> Result<()> {
+        rowwise::run(r)
     }
     fn random(&self, dist: Random, at: Philox, dst: Arr) -> Result<()> {
         random::fill(dist, at, dst)
@@ -118,8 +121,8 @@ impl Backend for Cpu {
     fn dropout(&self, at: Philox, p: f64, x: Arr, y: Arr, mask: Arr) -> Result<()> {
         random::dropout(at, p, x, y, mask)
     }
-    fn optim(&self, _: OptimStep, _: &[OptimParam]) -> Result<()> {
-        unsupported(Device::Cpu, "optim")
+    fn optim(&self, step: OptimStep, params: &[OptimParam]) -> Result<()> {
+        optim::step(step, params)
     }
     fn memory_stats(&self) -> Vec<(&'static str, u64)> {
         let s = alloc::stats();

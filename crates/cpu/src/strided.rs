@@ -82,6 +82,7 @@ pub trait Compute: Copy + Send + Sync + PartialOrd + 'static {
     const DTYPE: DType;
     fn of(v: f64) -> Self;
     fn f64(self) -> f64;
+    fn plus(a: Self, b: Self) -> Self;
     /// The lane type of an instruction set.
     type V<A: Arch>: crate::simd::FloatLanes<Elem = Self>;
 }
@@ -95,6 +96,10 @@ impl Compute for f32 {
     fn f64(self) -> f64 {
         self as f64
     }
+    #[inline(always)]
+    fn plus(a: f32, b: f32) -> f32 {
+        a + b
+    }
     type V<A: Arch> = A::F32;
 }
 impl Compute for f64 {
@@ -106,6 +111,10 @@ impl Compute for f64 {
     #[inline(always)]
     fn f64(self) -> f64 {
         self
+    }
+    #[inline(always)]
+    fn plus(a: f64, b: f64) -> f64 {
+        a + b
     }
     type V<A: Arch> = A::F64;
 }
