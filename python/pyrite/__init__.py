@@ -11,8 +11,8 @@ import builtins as _builtins
 import math as _math
 
 from . import _C
-from ._C import *  # noqa: F403
-from ._C import Generator, Size, Tensor, device, dtype  # noqa: F401
+from ._C import *
+from ._C import Generator, Size, Tensor, device, dtype
 from .autograd.grad_mode import (
     enable_grad,
     inference_mode,

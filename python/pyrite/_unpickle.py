@@ -69,9 +69,15 @@ class _Storage:
         self.flat = {}
 
 
+def _latin1(text, encoding):
+    """What pickle protocol 2 writes for bytes: ``_codecs.encode(text, 'latin1')``, and nothing else."""
+    if encoding != "latin1":
+        raise CheckpointError(f"load: bytes encoded as {encoding!r}")
+    return text.encode("latin1")
 
 
 _CONTAINERS = {
+    "_codecs.encode": _latin1,
     "collections.OrderedDict": OrderedDict,
     "collections.Counter": Counter,
     "collections.defaultdict": defaultdict,
@@ -179,7 +185,9 @@ class Unpickler(pickle._Unpickler):
         # Only instances of allowed classes may be given state: never a class, a function or a module.
         target = self.stack[-2]
         if isinstance(target, type) or id(type(target)) not in self.allowed:
-            raise CheckpointError(f"load: {self.name}: the pickle sets attributes of a {type(target).__name__}, not allowed")
+            raise CheckpointError(
+                f"load: {self.name}: the pickle sets attributes of a {type(target).__name__}, not allowed"
+            )
         pickle._Unpickler.load_build(self)
 
     dispatch[pickle.BUILD[0]] = _build

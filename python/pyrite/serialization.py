@@ -111,13 +111,14 @@ class _Pickler(pickle._Pickler):
         size = t.element_size()
         plain = t.detach()
         strides = tuple(plain.stride())
-        if plain.device.type == "cpu" and hasattr(plain, "untyped_storage") and all(s >= 0 for s in strides):
-            whole = plain.untyped_storage()
-            base, nbytes = whole.data_ptr(), whole.nbytes()
-            key = (base, nbytes, name)
-            if key not in self.known:
-                self._add(key, _memory(base, nbytes, plain), name, "cpu", nbytes // size)
-            return self.known[key], plain.storage_offset(), strides
+        if plain.device.type == "cpu" and all(n >= 0 for n in strides):
+            root = t if t._base is None else t._base
+            offset = plain.data_ptr() - root.data_ptr()
+            if root.dtype == t.dtype and root.is_contiguous() and offset >= 0:
+                key = (root.data_ptr(), root.numel(), name)
+                if key not in self.known:
+                    self._add(key, tensor_bytes(root.detach()), name, "cpu", root.numel())
+                return self.known[key], offset // size, strides
         key = (plain.data_ptr(), tuple(plain.shape), strides, name)
         flat = plain.contiguous().cpu()
         if key not in self.known:
@@ -128,14 +129,6 @@ class _Pickler(pickle._Pickler):
     def _add(self, key, view, name, device, count, owner=None):
         self.known[key] = _Storage(name, str(len(self.entries)), device, count)
         self.entries.append((view, owner))
-
-
-def _memory(address, nbytes, owner):
-    import ctypes
-
-    array = (ctypes.c_ubyte * nbytes).from_address(address) if nbytes else (ctypes.c_ubyte * 0)()
-    array._owner = owner
-    return memoryview(array).cast("B")
 
 
 def _write_archive(f, stem, data, entries):
@@ -177,7 +170,9 @@ def save(obj, f, pickle_module=None, pickle_protocol=2, _use_new_zipfile_seriali
     if pickle_module is not None and pickle_module is not pickle:
         raise NotImplementedError("save: only the standard pickle module is supported as pickle_module")
     if not _use_new_zipfile_serialization:
-        raise NotImplementedError("save: _use_new_zipfile_serialization=False (the format before 2020) is not supported")
+        raise NotImplementedError(
+            "save: _use_new_zipfile_serialization=False (the format before 2020) is not supported"
+        )
     stream = io.BytesIO()
     pickler = _Pickler(stream, pickle_protocol)
     pickler.dump(obj)
@@ -261,9 +256,13 @@ def _load(source, name, map_location):
             try:
                 info = archive.getinfo(stem + entry)
                 if info.compress_type != zipfile.ZIP_STORED:
-                    raise CheckpointError(f"load: {name}: entry {entry} is compressed, which no writer of this format does")
+                    raise CheckpointError(
+                        f"load: {name}: entry {entry} is compressed, which no writer of this format does"
+                    )
                 if info.file_size > total:
-                    raise CheckpointError(f"load: {name}: entry {entry} claims {info.file_size} bytes, more than the file has")
+                    raise CheckpointError(
+                        f"load: {name}: entry {entry} claims {info.file_size} bytes, more than the file has"
+                    )
                 content = bytearray(info.file_size)
                 with archive.open(info) as data:
                     view = memoryview(content)

@@ -60,7 +60,9 @@ def gradcheck(
 def _check(func, inputs, eps, atol, rtol, nondet_tol, check_undefined_grad, check_grad_dtypes, fast_mode):
     wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not wanted:
-        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True.")
+        raise ValueError(
+            "gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True."
+        )
     for i in wanted:
         if inputs[i].is_complex():
             raise NotImplementedError("gradcheck: complex inputs are not supported")
@@ -79,7 +81,9 @@ def _check(func, inputs, eps, atol, rtol, nondet_tol, check_undefined_grad, chec
                 direction = _C.ones_like(inputs[i], requires_grad=False)
                 for o, d in enumerate(_numeric(func, inputs, i, direction, eps)):
                     if float(d.abs().max() if d.numel() else 0) > atol:
-                        raise GradcheckError(f"Numerical gradient for function expected to be zero, but output {o} changes with input {i}")
+                        raise GradcheckError(
+                            f"Numerical gradient for function expected to be zero, but output {o} changes with input {i}"
+                        )
         return
     for o, output in enumerate(outputs):
         if not output.requires_grad:
@@ -160,12 +164,16 @@ def _check_details(inputs, wanted, o, output, nondet_tol, check_undefined_grad, 
         if check_grad_dtypes and a.dtype != inputs[i].dtype:
             raise GradcheckError(f"grad of input {i} has dtype {a.dtype}, the input {inputs[i].dtype}")
         if a.numel() and float((a - b).abs().max()) > nondet_tol:
-            raise GradcheckError(f"Backward is not reentrant, i.e., running backward twice of output {o} gives different gradients for input {i}")
+            raise GradcheckError(
+                f"Backward is not reentrant, i.e., running backward twice of output {o} gives different gradients for input {i}"
+            )
     if check_undefined_grad:
         # A zero cotangent must give zero gradients, whatever the graph does with it.
         for i, g in zip(wanted, _vjp(output, inputs, wanted, v * 0)):
             if g.numel() and bool((g != 0).any()):
-                raise GradcheckError(f"backward of output {o} with zero gradients gives nonzero gradients for input {i}")
+                raise GradcheckError(
+                    f"backward of output {o} with zero gradients gives nonzero gradients for input {i}"
+                )
 
 
 def gradgradcheck(

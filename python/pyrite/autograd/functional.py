@@ -12,7 +12,9 @@ def _pack(value, what):
     items = (value,) if single else tuple(value)
     for i, item in enumerate(items):
         if not isinstance(item, Tensor):
-            raise TypeError(f"The {what} given must be either a Tensor or a tuple of Tensors, but the value at index {i} has type {type(item).__name__}")
+            raise TypeError(
+                f"The {what} given must be either a Tensor or a tuple of Tensors, but the value at index {i} has type {type(item).__name__}"
+            )
     return items, single
 
 
@@ -31,15 +33,24 @@ def _grads(outputs, inputs, v, create_graph, strict, what):
     """Vector-Jacobian product; inputs that don't matter give zeros, or an error with ``strict``."""
     used = [(o, g) for o, g in zip(outputs, v) if o.requires_grad]
     if len(used) < len(outputs) and strict:
-        raise RuntimeError(f"{what}: an output of the user-provided function is independent of the inputs. This is not allowed in strict mode.")
+        raise RuntimeError(
+            f"{what}: an output of the user-provided function is independent of the inputs. This is not allowed in strict mode."
+        )
     if not used:
         return tuple(_C.zeros_like(x, requires_grad=False) for x in inputs)
     grads = _grad(
-        [o for o, _ in used], inputs, [g for _, g in used], retain_graph=True, create_graph=create_graph, allow_unused=True
+        [o for o, _ in used],
+        inputs,
+        [g for _, g in used],
+        retain_graph=True,
+        create_graph=create_graph,
+        allow_unused=True,
     )
     for i, g in enumerate(grads):
         if g is None and strict:
-            raise RuntimeError(f"{what}: The output of the user-provided function is independent of input {i}. This is not allowed in strict mode.")
+            raise RuntimeError(
+                f"{what}: The output of the user-provided function is independent of input {i}. This is not allowed in strict mode."
+            )
     return tuple(_C.zeros_like(x, requires_grad=False) if g is None else g for g, x in zip(grads, inputs))
 
 
@@ -137,7 +148,7 @@ def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, st
 def _scalar(func, what):
     def checked(*args):
         out = func(*args)
-        items, single = _pack(out, "outputs of the user-provided function")
+        items, _ = _pack(out, "outputs of the user-provided function")
         if len(items) != 1 or items[0].numel() != 1:
             raise RuntimeError(f"The Tensor returned by the function given to {what} should contain a single element")
         return items[0].reshape(())

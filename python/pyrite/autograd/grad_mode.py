@@ -5,12 +5,10 @@ thread-local of the core; this file only saves and restores it.
 """
 
 import functools
-import threading
 
 from .. import _C
 
 _CO_GENERATOR = 0x20
-_local = threading.local()
 
 
 class _GradContext:
@@ -171,19 +169,11 @@ class inference_mode(_GradContext):
 
     def __enter__(self):
         self.prev = _C._set_grad_enabled(not self.mode)
-        self.prev_inference = is_inference_mode_enabled()
-        _local.inference = self.mode
+        self.prev_inference = _C._set_inference(self.mode)
 
     def __exit__(self, *exc):
-        _local.inference = self.prev_inference
+        _C._set_inference(self.prev_inference)
         _C._set_grad_enabled(self.prev)
 
 
-def is_inference_mode_enabled():
-    """True inside :class:`inference_mode`.
-
-    >>> import pyrite as torch
-    >>> torch.is_inference_mode_enabled()
-    False
-    """
-    return getattr(_local, "inference", False)
+is_inference_mode_enabled = _C.is_inference_mode_enabled

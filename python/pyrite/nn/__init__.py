@@ -1,6 +1,6 @@
 """Neural networks: layers, losses, initialisation."""
 
-from . import functional, init, modules, utils  # noqa: F401
-from .modules import *  # noqa: F403
-from .modules.module import Module  # noqa: F401
-from .parameter import Buffer, Parameter  # noqa: F401
+from . import functional, init, modules, utils
+from .modules import *
+from .modules.module import Module
+from .parameter import Buffer, Parameter

@@ -43,7 +43,8 @@ def _check_reduction(reduction, size_average=None, reduce=None):
         mean = size_average is None or size_average
         reduction = "none" if reduce is False else "mean" if mean else "sum"
         warnings.warn(
-            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", stacklevel=4
+            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
+            stacklevel=4,
         )
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not a valid value for reduction")

@@ -36,7 +36,5 @@ def channel_shuffle(input, groups):
     """(N, g n, *) with channels regrouped as n groups of g (Zhang et al. 2017)."""
     n, c, *rest = input.shape
     if c % groups:
-        raise RuntimeError(
-            f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups."
-        )
+        raise RuntimeError(f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups.")
     return input.reshape(n, groups, c // groups, *rest).transpose(1, 2).reshape(n, c, *rest)

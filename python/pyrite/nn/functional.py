@@ -69,7 +69,7 @@ def embedding(
             weight.index_copy_(0, used, picked * scale)
         finally:
             _C._set_grad_enabled(prev)
-    return _nn.embedding(input, weight, -1 if padding_idx is None else padding_idx, scale_grad_by_freq)
+    return _nn.embedding(input, weight, padding_idx=padding_idx, scale_grad_by_freq=scale_grad_by_freq)
 
 
 def pad(input, pad, mode="constant", value=None):
@@ -138,7 +138,7 @@ def _activation(name, doc, *params):
     signature = "".join(f", {p}={d!r}" for p, d in params)
     passed = "".join(f", {p}" for p, _ in params)
     scope = {"_op": op, "_in_place": _in_place}
-    exec(  # noqa: S102  (a real signature, so that help() and keyword errors are right, at no cost per call)
+    exec(
         f"def {name}(input{signature}, inplace=False):\n"
         f"    return _in_place(input, _op{passed}) if inplace else _op(input{passed})\n"
         f"def {name}_(input{signature}):\n"
@@ -155,12 +155,8 @@ def _activation(name, doc, *params):
 elu, elu_ = _activation("elu", "x for x > 0, else alpha * (exp(x) - 1).", ("alpha", 1.0))
 selu, selu_ = _activation("selu", "Self-normalising ELU (Klambauer et al. 2017).")
 celu, celu_ = _activation("celu", "max(0, x) + min(0, alpha * (exp(x / alpha) - 1)).", ("alpha", 1.0))
-leaky_relu, leaky_relu_ = _activation(
-    "leaky_relu", "x for x > 0, else negative_slope * x.", ("negative_slope", 0.01)
-)
-hardtanh, hardtanh_ = _activation(
-    "hardtanh", "x limited to [min_val, max_val].", ("min_val", -1.0), ("max_val", 1.0)
-)
+leaky_relu, leaky_relu_ = _activation("leaky_relu", "x for x > 0, else negative_slope * x.", ("negative_slope", 0.01))
+hardtanh, hardtanh_ = _activation("hardtanh", "x limited to [min_val, max_val].", ("min_val", -1.0), ("max_val", 1.0))
 relu6, relu6_ = _activation("relu6", "x limited to [0, 6].")
 silu, silu_ = _activation("silu", "x * sigmoid(x).")
 mish, mish_ = _activation("mish", "x * tanh(softplus(x)) (Misra 2019).")

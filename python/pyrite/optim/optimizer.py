@@ -211,7 +211,9 @@ class Optimizer:
         if len(groups) != len(saved):
             raise ValueError("loaded state dict has a different number of parameter groups")
         if any(len(g["params"]) != len(s["params"]) for g, s in zip(groups, saved)):
-            raise ValueError("loaded state dict contains a parameter group that doesn't match the size of optimizer's group")
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+            )
         params = {}
         for group, old in zip(groups, saved):
             params.update(zip(old["params"], group["params"]))
@@ -268,9 +270,9 @@ class Optimizer:
 
 
 def _cast(p, value, key=None):
-    """Copies loaded state, tensors to the parameter's device and (except 'step') dtype."""
+    """Copies loaded state, tensors to the parameter's device and (except counters) dtype."""
     if isinstance(value, Tensor):
-        if key == "step":
+        if key in ("step", "mu_product", "eta", "mu"):
             return value.detach().clone()
         if p.is_floating_point():
             return value.detach().to(dtype=p.dtype, device=p.device, copy=True)

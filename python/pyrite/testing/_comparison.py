@@ -89,7 +89,11 @@ def _numbers(actual, expected, where, options, msg):
         return
     gap = abs(actual - expected)
     if not (math.isfinite(gap) and gap <= atol + rtol * abs(expected)):
-        _fail(f"Scalars are not close!\n\nExpected {expected} but got {actual}.\nAbsolute difference: {gap} (up to {atol} allowed)", where, msg)
+        _fail(
+            f"Scalars are not close!\n\nExpected {expected} but got {actual}.\nAbsolute difference: {gap} (up to {atol} allowed)",
+            where,
+            msg,
+        )
 
 
 def _tensors(actual, expected, where, options, msg):
@@ -106,7 +110,9 @@ def _tensors(actual, expected, where, options, msg):
     if check_dtype and actual.dtype != expected.dtype:
         _fail(f"The values for attribute 'dtype' do not match: {actual.dtype} != {expected.dtype}.", where, msg)
     if check_stride and tuple(actual.stride()) != tuple(expected.stride()):
-        _fail(f"The values for attribute 'stride()' do not match: {actual.stride()} != {expected.stride()}.", where, msg)
+        _fail(
+            f"The values for attribute 'stride()' do not match: {actual.stride()} != {expected.stride()}.", where, msg
+        )
     if rtol is None:
         # The looser of the two dtypes' tolerances.
         (r1, a1), (r2, a2) = _default(actual.dtype), _default(expected.dtype)

@@ -128,7 +128,7 @@ class StateMixin:
                         param.copy_(value)
                     finally:
                         _C._set_grad_enabled(prev)
-            except Exception as error:  # noqa: BLE001  (collected: the user sees all of them at once)
+            except Exception as error:
                 error_msgs.append(
                     f'While copying the parameter named "{key}", whose dimensions in the model are {_size(param)} and '
                     f"whose dimensions in the checkpoint are {_size(value)}, an exception occurred : {error.args}."
@@ -192,9 +192,9 @@ class StateMixin:
         load(self, state_dict)
         if strict:
             if unexpected:
-                errors.insert(0, "Unexpected key(s) in state_dict: {}. ".format(_quoted(unexpected)))
+                errors.insert(0, f"Unexpected key(s) in state_dict: {_quoted(unexpected)}. ")
             if missing:
-                errors.insert(0, "Missing key(s) in state_dict: {}. ".format(_quoted(missing)))
+                errors.insert(0, f"Missing key(s) in state_dict: {_quoted(missing)}. ")
         if errors:
             raise RuntimeError(
                 "Error(s) in loading state_dict for {}:\n\t{}".format(type(self).__name__, "\n\t".join(errors))

@@ -189,9 +189,7 @@ class ModuleList(Module):
     def extend(self, modules):
         """Adds several modules at the end; returns self."""
         if not hasattr(modules, "__iter__"):
-            raise TypeError(
-                f"ModuleList.extend should be called with an iterable, but got {type(modules).__name__}"
-            )
+            raise TypeError(f"ModuleList.extend should be called with an iterable, but got {type(modules).__name__}")
         for module in list(modules):
             self.append(module)
         return self
@@ -338,9 +336,7 @@ class ParameterList(Module):
     def extend(self, values):
         """Adds several at the end; returns self."""
         if not hasattr(values, "__iter__") or isinstance(values, _C.Tensor):
-            raise TypeError(
-                f"ParameterList.extend should be called with an iterable, but got {type(values).__name__}"
-            )
+            raise TypeError(f"ParameterList.extend should be called with an iterable, but got {type(values).__name__}")
         for value in list(values):
             self.append(value)
         return self
@@ -366,7 +362,9 @@ class ParameterDict(Module):
 
     def _attr(self, key):
         if not isinstance(key, str):
-            raise TypeError(f"Index given to ParameterDict cannot be used as a key as it is not a string (type is '{type(key).__name__}').")
+            raise TypeError(
+                f"Index given to ParameterDict cannot be used as a key as it is not a string (type is '{type(key).__name__}')."
+            )
         return key
 
     def __getitem__(self, key):
@@ -427,7 +425,7 @@ class ParameterDict(Module):
 
     def get(self, key, default=None):
         """The value for ``key``, or ``default``."""
-        return self[key] if key in self else default
+        return getattr(self, self._attr(key)) if key in self._keys else default
 
     def fromkeys(self, keys, default=None):
         """A new ParameterDict with ``default`` under every key."""

@@ -154,7 +154,7 @@ class Module(ConvertMixin, StateMixin):
         if isinstance(value, Parameter):
             if "_parameters" not in d:
                 raise AttributeError("cannot assign parameters before Module.__init__() call")
-            self._forget(name)
+            self._forget(name, "_parameters")
             self.register_parameter(name, value)
             return
         params = d.get("_parameters")
@@ -170,7 +170,7 @@ class Module(ConvertMixin, StateMixin):
         if isinstance(value, Module):
             if modules is None:
                 raise AttributeError("cannot assign module before Module.__init__() call")
-            self._forget(name)
+            self._forget(name, "_modules")
             modules[name] = value
             return
         if modules is not None and name in modules:
@@ -186,7 +186,7 @@ class Module(ConvertMixin, StateMixin):
             if buffers is None:
                 raise AttributeError("cannot assign buffer before Module.__init__() call")
             if name not in buffers:
-                self._forget(name)
+                self._forget(name, "_buffers")
                 self.register_buffer(name, value, value.persistent)
                 return
         if buffers is not None and name in buffers:
@@ -199,11 +199,13 @@ class Module(ConvertMixin, StateMixin):
             return
         object.__setattr__(self, name, value)
 
-    def _forget(self, name):
+    def _forget(self, name, keep):
+        """Drops what is stored under ``name``, except in the table where it is about to be replaced in its place."""
         d = self.__dict__
         d.pop(name, None)
         for store in ("_parameters", "_buffers", "_modules"):
-            d[store].pop(name, None)
+            if store != keep:
+                d[store].pop(name, None)
         d["_non_persistent_buffers_set"].discard(name)
 
     def __getattr__(self, name):
@@ -335,9 +337,9 @@ class Module(ConvertMixin, StateMixin):
                 seen.add(id(module))
                 yield name, module
 
-    def modules(self):
+    def modules(self, remove_duplicate=True):
         """Iterates over this module and all below it."""
-        for _, module in self.named_modules():
+        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
             yield module
 
     def named_modules(self, memo=None, prefix="", remove_duplicate=True):
@@ -524,7 +526,7 @@ def _note_path(module, error, args):
         if notes and old in notes:
             notes[notes.index(old)] = f"in module {path}: {text}"
         error._pyrite_trail = [module, path, text]
-    except Exception:  # noqa: BLE001  (a failing __repr__ must never hide the user's error)
+    except Exception:
         return
 
 

@@ -1,12 +1,12 @@
 """Helpers around parameters: gradient clipping and flat vectors."""
 
-from .clip_grad import (  # noqa: F401
+from .clip_grad import (
     clip_grad_norm_,
     clip_grad_value_,
     clip_grads_with_norm_,
     get_total_norm,
 )
-from .convert_parameters import parameters_to_vector, vector_to_parameters  # noqa: F401
+from .convert_parameters import parameters_to_vector, vector_to_parameters
 
 
 def skip_init(module_cls, *args, **kwargs):

@@ -1,8 +1,8 @@
 """Data sets, samplers, and the `DataLoader` that turns them into batches."""
 
-from .collate import default_collate, default_convert  # noqa: F401
-from .dataloader import DataLoader  # noqa: F401
-from .dataset import (  # noqa: F401
+from .collate import default_collate, default_convert
+from .dataloader import DataLoader
+from .dataset import (
     ChainDataset,
     ConcatDataset,
     Dataset,
@@ -12,7 +12,7 @@ from .dataset import (  # noqa: F401
     TensorDataset,
     random_split,
 )
-from .sampler import (  # noqa: F401
+from .sampler import (
     BatchSampler,
     RandomSampler,
     Sampler,
@@ -20,4 +20,4 @@ from .sampler import (  # noqa: F401
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
-from .worker import get_worker_info  # noqa: F401
+from .worker import get_worker_info

@@ -71,7 +71,7 @@ class _Inbox:
                 elif command[0] == "stop":
                     self.epoch = -1
                 self.queue.put(command)
-        except BaseException:  # noqa: BLE001  (end of file or a broken socket: nobody waits for this process)
+        except BaseException:
             os._exit(0)
 
 
@@ -91,7 +91,7 @@ def describe(error, worker_id):
     try:
         packed = pickle.dumps(error)
         pickle.loads(packed)
-    except Exception:  # noqa: BLE001  (exceptions with required arguments often can't be unpickled)
+    except Exception:
         packed = None
     return packed, type(error).__name__, str(error), text, worker_id
 
@@ -106,7 +106,6 @@ def raise_described(described):
 
 def main(channel, spec):
     """Runs in the worker process until told to stop."""
-    global _info
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for end in list(parent_ends):
         end.close()
@@ -117,7 +116,7 @@ def main(channel, spec):
 
 
 def _serve(channel, spec):
-    global _info
+    global _info  # noqa: PLW0603  (a process has one worker: this is what get_worker_info answers)
     inbox = _Inbox(channel)
     _C.set_num_threads(1)
     seed = spec.base_seed + spec.worker_id
@@ -126,7 +125,7 @@ def _serve(channel, spec):
     try:
         if spec.worker_init_fn is not None:
             spec.worker_init_fn(spec.worker_id)
-    except Exception as error:  # noqa: BLE001  (every error is the main process's to raise)
+    except Exception as error:
         channel.send(("error", 0, -1, describe(error, spec.worker_id)))
         return
     fetch = None
@@ -160,14 +159,14 @@ def _serve(channel, spec):
                 failure.__cause__ = error
                 channel.send(("error", epoch, index, describe(failure, spec.worker_id)))
             continue
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             channel.send(("error", epoch, index, describe(error, spec.worker_id)))
             continue
         try:
             channel.send_batch(("data", epoch, index, batch))
         except (BrokenPipeError, ConnectionResetError):
             raise
-        except Exception as error:  # noqa: BLE001  (pickling failed; nothing of the batch was sent)
+        except Exception as error:
             channel.send(("error", epoch, index, describe(error, spec.worker_id)))
         del batch
 
