@@ -1,15 +1,23 @@
 //! Operators. One file per topic: shape rule, kernel family call, gradient and registry entries
 //! stand together. This file holds what all of them use: operands, copies, and the registration.
 
+pub mod conv;
 pub mod copy;
 pub mod create;
+pub mod dropout;
 pub mod elementwise;
 pub mod formula;
 pub mod index;
+pub mod loss;
 pub mod matmul;
+pub mod nn_misc;
+pub mod norm;
+pub mod pad;
 pub mod pointwise;
+pub mod pool;
 pub mod reduce;
 pub mod shape;
+pub mod softmax;
 pub mod view;
 
 pub use copy::*;
@@ -51,5 +59,13 @@ pub fn register() -> Vec<Op> {
     reduce::register(&mut list);
     matmul::register(&mut list);
     shape::register(&mut list);
+    softmax::register(&mut list);
+    norm::register(&mut list);
+    loss::register(&mut list);
+    conv::register(&mut list);
+    pool::register(&mut list);
+    pad::register(&mut list);
+    dropout::register(&mut list);
+    nn_misc::register(&mut list);
     list
 }

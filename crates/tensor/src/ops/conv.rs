@@ -1,0 +1,569 @@
+//! Convolutions. Three differentiable primitives (forward, gradient for the input, gradient for the
+//! weight) are each other's gradients, so every order of differentiation is the same three kernels.
+//! 1-d is a height of 1, 3-d a sum of 2-d convolutions over the taps in depth, transposed
+//! convolution the input gradient.
+
+use super::nn_misc::{compute_type, same_device, signed, sizes, want_float};
+use crate::autograd::{self, Save, needs_grad};
+use crate::op;
+use crate::registry::{Args, Op, Value};
+use crate::tensor::{MemoryFormat, Tensor};
+use pyrite_core::backend::{Conv, ConvGeometry};
+use pyrite_core::{Device, Dims, Result, bail, ensure};
+use smallvec::{SmallVec, smallvec};
+
+/// How the borders are filled.
+#[derive(Clone, Copy)]
+pub enum Padding<'a> {
+    Sizes(&'a [i64]),
+    Same,
+    Valid,
+}
+
+// ---- the three primitives on N, C, H, W ----------------------------------------------------------
+
+/// Channels-last data in, channels-last data out.
+fn format_of(a: &Tensor, b: &Tensor) -> MemoryFormat {
+    let last = |t: &Tensor| t.layout().is_channels_last() && !t.is_contiguous();
+    if last(a) || last(b) { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous }
+}
+
+fn forward(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, geo: ConvGeometry) -> Result<Tensor> {
+    let (xs, ws) = (x.shape(), w.shape());
+    let out =
+        |i: usize| (xs[2 + i] + 2 * geo.pad[i] - geo.dilation[i] * (ws[2 + i] - 1) - 1) / geo.stride[i] + 1;
+    let y = Tensor::empty_format(&[xs[0], ws[0], out(0), out(1)], x.dtype(), x.device(), format_of(x, w))?;
+    if y.numel() > 0 {
+        y.backend()?
+            .conv(&geo, Conv::Forward { x: x.arr(), w: w.arr(), bias: bias.map(Tensor::arr), y: y.arr() })?;
+    }
+    let inputs: SmallVec<[&Tensor; 3]> = [x, w].into_iter().chain(bias).collect();
+    if needs_grad(&inputs) {
+        let (need_x, need_w) = (x.requires_grad(), w.requires_grad());
+        let (xshape, wshape): (Dims, Dims) = (xs.into(), ws.into());
+        let save = [Save::Opt(need_w.then_some(x)), Save::Opt(need_x.then_some(w))];
+        autograd::attach("ConvolutionBackward0", &inputs, &[&y], &save, move |cx| {
+            let g = cx.grad(0)?;
+            let dx = if cx.needs(0) { Some(input_grad(&g, cx.saved(1)?, geo, &xshape)?) } else { None };
+            let (dw, db) = if cx.needs(1) {
+                weight_and_bias_grad(cx.saved(0)?, &g, geo, &wshape, cx.needs(2) && !cx.create_graph)?
+            } else {
+                Default::default()
+            };
+            let db = if cx.needs(2) && db.is_none() {
+                Some(super::sum(&g, Some(&[0, 2, 3]), false, None)?)
+            } else {
+                db
+            };
+            Ok(smallvec![dx, dw, db])
+        });
+    }
+    Ok(y)
+}
+
+/// The gradient for an input of `shape`; also the forward of a transposed convolution.
+fn input_grad(dy: &Tensor, w: &Tensor, geo: ConvGeometry, shape: &[usize]) -> Result<Tensor> {
+    let format = format_of(dy, w);
+    let dx = if dy.numel() == 0 || w.numel() == 0 {
+        Tensor::zeros(shape, dy.dtype(), dy.device())?
+    } else {
+        Tensor::empty_format(shape, dy.dtype(), dy.device(), format)?
+    };
+    if dx.numel() > 0 && dy.numel() > 0 {
+        dx.backend()?.conv(&geo, Conv::Input { dy: dy.arr(), w: w.arr(), dx: dx.arr() })?;
+    }
+    if needs_grad(&[dy, w]) {
+        let save = [Save::Opt(w.requires_grad().then_some(dy)), Save::Opt(dy.requires_grad().then_some(w))];
+        let wshape: Dims = w.shape().into();
+        autograd::attach("ConvolutionInputBackward0", &[dy, w], &[&dx], &save, move |cx| {
+            let g = cx.grad(0)?;
+            let d = if cx.needs(0) { Some(forward(&g, cx.saved(1)?, None, geo)?) } else { None };
+            let dw = if cx.needs(1) {
+                weight_and_bias_grad(&g, cx.saved(0)?, geo, &wshape, false)?.0
+            } else {
+                None
+            };
+            Ok(smallvec![d, dw])
+        });
+    }
+    Ok(dx)
+}
+
+/// The gradient for a weight of `shape`, and in the same pass (untracked) for the bias.
+fn weight_and_bias_grad(
+    x: &Tensor,
+    dy: &Tensor,
+    geo: ConvGeometry,
+    shape: &[usize],
+    bias: bool,
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let empty = x.numel() == 0 || dy.numel() == 0;
+    let new = |shape: &[usize]| {
+        if empty {
+            Tensor::zeros(shape, x.dtype(), x.device())
+        } else {
+            Tensor::empty(shape, x.dtype(), x.device())
+        }
+    };
+    let dw = new(shape)?;
+    let db = if bias { Some(new(&shape[..1])?) } else { None };
+    if !empty {
+        dw.backend()?.conv(
+            &geo,
+            Conv::Weight { dy: dy.arr(), x: x.arr(), dw: dw.arr(), db: db.as_ref().map(Tensor::arr) },
+        )?;
+    }
+    if needs_grad(&[x, dy]) {
+        let save = [Save::Opt(dy.requires_grad().then_some(x)), Save::Opt(x.requires_grad().then_some(dy))];
+        let xshape: Dims = x.shape().into();
+        autograd::attach("ConvolutionWeightBackward0", &[x, dy], &[&dw], &save, move |cx| {
+            let g = cx.grad(0)?;
+            let dx = if cx.needs(0) { Some(input_grad(cx.saved(1)?, &g, geo, &xshape)?) } else { None };
+            let ddy = if cx.needs(1) { Some(forward(cx.saved(0)?, &g, None, geo)?) } else { None };
+            Ok(smallvec![dx, ddy])
+        });
+    }
+    Ok((Some(dw), db))
+}
+
+// ---- checks --------------------------------------------------------------------------------------
+
+/// Ranks, dtypes, devices, channels and bias of a convolution over `n` dimensions. `true`: batched.
+fn check(
+    op: &str,
+    n: usize,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    groups: i64,
+    transposed: bool,
+) -> Result<bool> {
+    ensure!(
+        x.ndim() == n + 1 || x.ndim() == n + 2,
+        Runtime,
+        "Expected {}D (unbatched) or {}D (batched) input to {op}, but got input of size: {:?}",
+        n + 1,
+        n + 2,
+        x.shape()
+    );
+    ensure!(
+        w.ndim() == n + 2,
+        Runtime,
+        "{op}: weight should have {} dimensions, but got weight of size: {:?}",
+        n + 2,
+        w.shape()
+    );
+    let all: SmallVec<[&Tensor; 3]> = [x, w].into_iter().chain(bias).collect();
+    same_device(op, &all)?;
+    for (t, what) in all.iter().zip(["input", "weight", "bias"]) {
+        ensure!(
+            t.dtype() == x.dtype(),
+            Runtime,
+            "{op}: Input type ({}) and {what} type ({}) should be the same",
+            x.dtype().name(),
+            t.dtype().name()
+        );
+    }
+    want_float(op, x)?;
+    ensure!(groups > 0, Runtime, "{op}: non-positive groups is not supported, got groups={groups}");
+    let g = groups as usize;
+    let channels = x.shape()[x.ndim() - n - 1];
+    let (k, c) = (w.shape()[0], w.shape()[1]);
+    let outputs = if transposed { c * g } else { k };
+    if transposed {
+        ensure!(
+            channels == k && k % g == 0,
+            Shape,
+            "Given transposed=1, weight of size {:?}, groups={groups}, expected input{:?} to have {k} channels (a multiple of groups), but got {channels} channels instead",
+            w.shape(),
+            x.shape()
+        );
+    } else {
+        ensure!(
+            k >= g && k % g == 0,
+            Shape,
+            "Given groups={groups}, expected weight to be at least {groups} at dimension 0 and divisible by it, but got weight of size {:?} instead",
+            w.shape()
+        );
+        ensure!(
+            channels == c * g,
+            Shape,
+            "Given groups={groups}, weight of size {:?}, expected input{:?} to have {} channels, but got {channels} channels instead",
+            w.shape(),
+            x.shape(),
+            c * g
+        );
+    }
+    ensure!(
+        w.shape()[2..].iter().all(|s| *s > 0),
+        Shape,
+        "{op}: weight of size {:?} has an empty kernel",
+        w.shape()
+    );
+    if let Some(b) = bias {
+        ensure!(
+            b.ndim() == 1 && b.numel() == outputs,
+            Shape,
+            "Given weight of size {:?}, expected bias to be 1-dimensional with {outputs} elements, but got bias of size {:?} instead",
+            w.shape(),
+            b.shape()
+        );
+    }
+    Ok(x.ndim() == n + 2)
+}
+
+/// The output exists: the padded input is not smaller than the spread-out kernel.
+fn check_fit(x: &[usize], w: &[usize], pad: &[usize], dilation: &[usize]) -> Result<()> {
+    let padded: Dims = x[2..].iter().zip(pad).map(|(s, p)| s + 2 * p).collect();
+    let kernel: Dims = w[2..].iter().zip(dilation).map(|(k, d)| d * (k - 1) + 1).collect();
+    ensure!(
+        padded.iter().zip(&kernel).all(|(s, k)| s >= k),
+        Shape,
+        "Calculated padded input size per channel: {padded:?}. Kernel size: {kernel:?}. Kernel size can't be greater than actual input size"
+    );
+    Ok(())
+}
+
+/// 2-d halves: the kernels of the CPU compute in f32 and f64, so halves travel as f32.
+fn widened<'a>(ts: [Option<&'a Tensor>; 3]) -> Result<[Option<std::borrow::Cow<'a, Tensor>>; 3]> {
+    use std::borrow::Cow;
+    let mut out = [None, None, None];
+    for (o, t) in out.iter_mut().zip(ts) {
+        *o = match t {
+            Some(t) if t.device() == Device::Cpu && compute_type(t.dtype()) != t.dtype() => {
+                Some(Cow::Owned(super::to_dtype(t, compute_type(t.dtype()))?))
+            }
+            t => t.map(Cow::Borrowed),
+        };
+    }
+    Ok(out)
+}
+
+/// A batched convolution over two dimensions.
+fn conv_nchw(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, geo: ConvGeometry) -> Result<Tensor> {
+    check_fit(x.shape(), w.shape(), &geo.pad, &geo.dilation)?;
+    let [Some(wx), Some(ww), wb] = widened([Some(x), Some(w), bias])? else {
+        bail!(Runtime, "conv: an operand is missing")
+    };
+    let y = forward(&wx, &ww, wb.as_deref(), geo)?;
+    super::to_dtype(&y, x.dtype())
+}
+
+/// A batched transposed convolution over two dimensions, without bias.
+fn transposed_nchw(x: &Tensor, w: &Tensor, geo: ConvGeometry, shape: &[usize]) -> Result<Tensor> {
+    let [Some(wx), Some(ww), _] = widened([Some(x), Some(w), None])? else {
+        bail!(Runtime, "conv_transpose: an operand is missing")
+    };
+    super::to_dtype(&input_grad(&wx, &ww, geo, shape)?, x.dtype())
+}
+
+// ---- conv1d, conv2d, conv3d ----------------------------------------------------------------------
+
+/// The arguments of a convolution over `N` dimensions, checked.
+struct Setup<const N: usize> {
+    x: Tensor,
+    batched: bool,
+    stride: [usize; N],
+    pad: [usize; N],
+    dilation: [usize; N],
+    groups: usize,
+}
+
+fn setup<const N: usize>(
+    op: &str,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    [stride, dilation]: [&[i64]; 2],
+    padding: Padding,
+    groups: i64,
+) -> Result<Setup<N>> {
+    let batched = check(op, N, x, w, bias, groups, false)?;
+    let stride = sizes::<N>(op, "stride", stride, 1)?;
+    let dilation = sizes::<N>(op, "dilation", dilation, 1)?;
+    let mut x = if batched { x.clone() } else { super::unsqueeze(x, 0)? };
+    let pad = match padding {
+        Padding::Sizes(p) => sizes::<N>(op, "padding", p, 0)?,
+        Padding::Valid => [0; N],
+        Padding::Same => {
+            ensure!(
+                stride.iter().all(|s| *s == 1),
+                Runtime,
+                "padding='same' is not supported for strided convolutions"
+            );
+            let mut pad = [0; N];
+            let mut extra: SmallVec<[i64; 6]> = smallvec![0; 2 * N];
+            for i in 0..N {
+                let total = dilation[i] * (w.shape()[2 + i] - 1);
+                pad[i] = total / 2;
+                // An odd border gets its additional line at the end, as in TensorFlow and PyTorch.
+                extra[2 * (N - 1 - i) + 1] = (total % 2) as i64;
+            }
+            if extra.iter().any(|e| *e > 0) {
+                x = super::pad::pad(&x, &extra, 0.0)?;
+            }
+            pad
+        }
+    };
+    check_fit(x.shape(), w.shape(), &pad, &dilation)?;
+    Ok(Setup { x, batched, stride, pad, dilation, groups: groups as usize })
+}
+
+fn unbatch(y: Tensor, batched: bool) -> Result<Tensor> {
+    if batched { Ok(y) } else { super::squeeze(&y, Some(&[0])) }
+}
+
+pub fn conv1d(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    stride: &[i64],
+    padding: Padding,
+    dilation: &[i64],
+    groups: i64,
+) -> Result<Tensor> {
+    let s = setup::<1>("conv1d", x, w, bias, [stride, dilation], padding, groups)?;
+    let geo = ConvGeometry {
+        stride: [1, s.stride[0]],
+        pad: [0, s.pad[0]],
+        dilation: [1, s.dilation[0]],
+        groups: s.groups,
+    };
+    let y = conv_nchw(&super::unsqueeze(&s.x, 2)?, &super::unsqueeze(w, 2)?, bias, geo)?;
+    unbatch(super::squeeze(&y, Some(&[2]))?, s.batched)
+}
+
+pub fn conv2d(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    stride: &[i64],
+    padding: Padding,
+    dilation: &[i64],
+    groups: i64,
+) -> Result<Tensor> {
+    let s = setup::<2>("conv2d", x, w, bias, [stride, dilation], padding, groups)?;
+    let geo = ConvGeometry { stride: s.stride, pad: s.pad, dilation: s.dilation, groups: s.groups };
+    unbatch(conv_nchw(&s.x, w, bias, geo)?, s.batched)
+}
+
+pub fn conv3d(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    stride: &[i64],
+    padding: Padding,
+    dilation: &[i64],
+    groups: i64,
+) -> Result<Tensor> {
+    let s = setup::<3>("conv3d", x, w, bias, [stride, dilation], padding, groups)?;
+    let [sd, sh, sw] = s.stride;
+    let geo = ConvGeometry {
+        stride: [sh, sw],
+        pad: [s.pad[1], s.pad[2]],
+        dilation: [s.dilation[1], s.dilation[2]],
+        groups: s.groups,
+    };
+    let d = s.pad[0] as i64;
+    let x = if d > 0 { super::pad::pad(&s.x, &[0, 0, 0, 0, d, d], 0.0)? } else { s.x };
+    let n = x.shape()[0];
+    let depth = (x.shape()[2] - s.dilation[0] * (w.shape()[2] - 1) - 1) / sd + 1;
+    let mut sum: Option<Tensor> = None;
+    for tap in 0..w.shape()[2] {
+        let first = (tap * s.dilation[0]) as i64;
+        let last = first + ((depth - 1) * sd) as i64 + 1;
+        let part = super::slice(&x, 2, Some(first), Some(last), sd as i64)?;
+        // The bias once: with the first tap.
+        let b = if tap == 0 { bias } else { None };
+        let y = conv_nchw(&fold_depth(&part)?, &super::select(w, 2, tap as i64)?, b, geo)?;
+        sum = Some(match sum {
+            Some(t) => super::add(&t, &y)?,
+            None => y,
+        });
+    }
+    let Some(y) = sum else { bail!(Shape, "conv3d: empty kernel") };
+    unbatch(unfold_depth(&y, n)?, s.batched)
+}
+
+/// [N, C, D, H, W] as images [N * D, C, H, W].
+fn fold_depth(x: &Tensor) -> Result<Tensor> {
+    let s = signed(x.shape());
+    super::reshape(&super::permute(x, &[0, 2, 1, 3, 4])?, &[s[0] * s[2], s[1], s[3], s[4]])
+}
+
+fn unfold_depth(y: &Tensor, n: usize) -> Result<Tensor> {
+    let s = signed(y.shape());
+    let n = n as i64;
+    let y = super::reshape(y, &[n, s[0] / n.max(1), s[1], s[2], s[3]])?;
+    super::contiguous(&super::permute(&y, &[0, 2, 1, 3, 4])?)
+}
+
+// ---- transposed ----------------------------------------------------------------------------------
+
+/// The arguments of a transposed convolution.
+#[derive(Clone, Copy)]
+pub struct Transposed<'a> {
+    pub stride: &'a [i64],
+    pub padding: &'a [i64],
+    pub output_padding: &'a [i64],
+    pub groups: i64,
+    pub dilation: &'a [i64],
+}
+
+/// Transposed convolution over `N` dimensions (1, 2 or 3).
+pub fn conv_transpose<const N: usize>(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    t: Transposed,
+) -> Result<Tensor> {
+    let op = ["", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"][N.min(3)];
+    let batched = check(op, N, x, w, bias, t.groups, true)?;
+    let stride = sizes::<N>(op, "stride", t.stride, 1)?;
+    let pad = sizes::<N>(op, "padding", t.padding, 0)?;
+    let extra = sizes::<N>(op, "output_padding", t.output_padding, 0)?;
+    let dilation = sizes::<N>(op, "dilation", t.dilation, 1)?;
+    let x = if batched { x.clone() } else { super::unsqueeze(x, 0)? };
+    let mut out = [0usize; N];
+    for i in 0..N {
+        ensure!(
+            extra[i] < stride[i].max(dilation[i]),
+            Runtime,
+            "output padding must be smaller than either stride or dilation, but got output_padding: {extra:?}, stride: {stride:?}, dilation: {dilation:?}"
+        );
+        let full =
+            (x.shape()[2 + i].max(1) - 1) * stride[i] + dilation[i] * (w.shape()[2 + i] - 1) + 1 + extra[i];
+        ensure!(
+            x.shape()[2 + i] > 0 && full > 2 * pad[i],
+            Shape,
+            "{op}: given input size per channel: {:?}, padding: {pad:?}: the calculated output size is too small",
+            &x.shape()[2..]
+        );
+        out[i] = full - 2 * pad[i];
+    }
+    let groups = t.groups as usize;
+    let (n, k) = (x.shape()[0], w.shape()[1] * groups);
+    let geo =
+        |a: [usize; 2], p: [usize; 2], d: [usize; 2]| ConvGeometry { stride: a, pad: p, dilation: d, groups };
+    let y = match N {
+        1 => {
+            let g = geo([1, stride[0]], [0, pad[0]], [1, dilation[0]]);
+            let y =
+                transposed_nchw(&super::unsqueeze(&x, 2)?, &super::unsqueeze(w, 2)?, g, &[n, k, 1, out[0]])?;
+            super::squeeze(&y, Some(&[2]))?
+        }
+        2 => {
+            let g = geo([stride[0], stride[1]], [pad[0], pad[1]], [dilation[0], dilation[1]]);
+            transposed_nchw(&x, w, g, &[n, k, out[0], out[1]])?
+        }
+        _ => {
+            let g = geo([stride[1], stride[2]], [pad[1], pad[2]], [dilation[1], dilation[2]]);
+            let d = Depth { stride: stride[0], pad: pad[0], extra: extra[0], dilation: dilation[0] };
+            transposed_3d(&x, w, g, d, &[n * x.shape()[2], k, out[1], out[2]], out[0])?
+        }
+    };
+    let y = match bias {
+        Some(b) => {
+            let mut shape: SmallVec<[i64; 6]> = smallvec![1; N + 2];
+            shape[1] = -1;
+            super::add(&y, &super::reshape(b, &shape)?)?
+        }
+        None => y,
+    };
+    unbatch(y, batched)
+}
+
+struct Depth {
+    stride: usize,
+    pad: usize,
+    extra: usize,
+    dilation: usize,
+}
+
+/// Every tap in depth is a transposed 2-d convolution of all slices, spread by the stride (zeros in
+/// between, made by padding) and moved to its place; the sum is cropped by the padding.
+fn transposed_3d(
+    x: &Tensor,
+    w: &Tensor,
+    geo: ConvGeometry,
+    d: Depth,
+    shape: &[usize],
+    out: usize,
+) -> Result<Tensor> {
+    let (n, slices) = (x.shape()[0], x.shape()[2]);
+    let images = fold_depth(x)?;
+    let taps = w.shape()[2];
+    let mut sum: Option<Tensor> = None;
+    for tap in 0..taps {
+        let y = transposed_nchw(&images, &super::select(w, 2, tap as i64)?, geo, shape)?;
+        let y = unfold_depth(&y, n)?;
+        let s = signed(y.shape());
+        let spread = super::pad::pad(&super::unsqueeze(&y, 3)?, &[0, 0, 0, 0, 0, d.stride as i64 - 1], 0.0)?;
+        let spread = super::reshape(&spread, &[s[0], s[1], (slices * d.stride) as i64, s[3], s[4]])?;
+        let before = (tap * d.dilation) as i64;
+        let after = ((taps - 1 - tap) * d.dilation + d.extra) as i64;
+        let placed = super::pad::pad(&spread, &[0, 0, 0, 0, before, after], 0.0)?;
+        sum = Some(match sum {
+            Some(t) => super::add(&t, &placed)?,
+            None => placed,
+        });
+    }
+    let Some(y) = sum else { bail!(Shape, "conv_transpose3d: empty kernel") };
+    super::contiguous(&super::narrow(&y, 2, d.pad as i64, out as i64)?)
+}
+
+// ---- registry ------------------------------------------------------------------------------------
+
+type Fwd = fn(&Tensor, &Tensor, Option<&Tensor>, &[i64], Padding, &[i64], i64) -> Result<Tensor>;
+
+fn call(a: &Args, f: Fwd) -> Result<Value> {
+    let p = Padding::Sizes(a.ints(4)?);
+    Ok(f(a.tensor(0)?, a.tensor(1)?, a.tensor_opt(2)?, a.ints(3)?, p, a.ints(5)?, a.int(6)?)?.into())
+}
+
+fn call_named(a: &Args, f: Fwd) -> Result<Value> {
+    let p = match a.str(4)? {
+        "same" => Padding::Same,
+        "valid" => Padding::Valid,
+        other => bail!(Runtime, "Invalid padding string: '{other}' (expected 'same' or 'valid')"),
+    };
+    Ok(f(a.tensor(0)?, a.tensor(1)?, a.tensor_opt(2)?, a.ints(3)?, p, a.ints(5)?, a.int(6)?)?.into())
+}
+
+fn call_transposed<const N: usize>(a: &Args) -> Result<Value> {
+    let t = Transposed {
+        stride: a.ints(3)?,
+        padding: a.ints(4)?,
+        output_padding: a.ints(5)?,
+        groups: a.int(6)?,
+        dilation: a.ints(7)?,
+    };
+    Ok(conv_transpose::<N>(a.tensor(0)?, a.tensor(1)?, a.tensor_opt(2)?, t)?.into())
+}
+
+macro_rules! convolutions {
+    ($list:expr, $($name:literal $tname:literal $f:ident $n:literal);+ $(;)?) => { $(
+        convolutions!(@one $list, $name, $f, "");
+        convolutions!(@one $list, $name, $f, "nn");
+        convolutions!(@transposed $list, $tname, $n, "");
+        convolutions!(@transposed $list, $tname, $n, "nn");
+    )+ };
+    (@one $list:expr, $name:literal, $f:ident, $ns:literal) => {
+        op!($list, $name, FUNCTION, ns = $ns, "Convolution of [N, C, space...] with a weight of [K, C / groups, kernel...]; `padding` may be 'same' or 'valid'.",
+            "input: Tensor, weight: Tensor, bias: Tensor? = None, stride: ints = 1, padding: ints = 0, dilation: ints = 1, groups: int = 1", |a| call(a, $f);
+            "input: Tensor, weight: Tensor, bias: Tensor? = None, stride: ints = 1, padding: str = 'valid', dilation: ints = 1, groups: int = 1", |a| call_named(a, $f));
+    };
+    (@transposed $list:expr, $name:literal, $n:literal, $ns:literal) => {
+        op!($list, $name, FUNCTION, ns = $ns, "Transposed convolution of [N, C, space...] with a weight of [C, K / groups, kernel...].",
+            "input: Tensor, weight: Tensor, bias: Tensor? = None, stride: ints = 1, padding: ints = 0, output_padding: ints = 0, groups: int = 1, dilation: ints = 1",
+            |a| call_transposed::<$n>(a));
+    };
+}
+
+pub fn register(list: &mut Vec<Op>) {
+    convolutions!(list,
+        "conv1d" "conv_transpose1d" conv1d 1;
+        "conv2d" "conv_transpose2d" conv2d 2;
+        "conv3d" "conv_transpose3d" conv3d 3;
+    );
+}
