@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use super::gather::{Gather, Segment};
 use super::image::{Frame, Image, SLACK};
+use super::shift::{SHIFT_ROWS, Shift};
 use crate::alloc::OutOfMemory;
 use crate::gemm::Shared;
 use crate::gemm::kernel::{Activation, KernelScalar, Kernels, MAX_MR, MAX_NR, Tile};
@@ -52,6 +53,11 @@ pub unsafe fn run<T: KernelScalar>(d: &Direct<T>, kernels: &Kernels<T>) -> Resul
     let depth = d.cg * d.taps.len();
     let offsets: Vec<isize> =
         (0..d.cg).flat_map(|c| d.taps.iter().map(move |&t| frame.offset(c, t))).collect();
+    let speed = if size == 4 { 40 } else { 20 };
+    let lanes = kernels.lanes;
+    // Cost in vectors: rows in place waste lanes at their ends, gathering takes time for each vector.
+    let (loose, dense) = (d.oh * d.ow.div_ceil(lanes), pixels.div_ceil(lanes));
+    let in_place = d.ys[3] == 1 && loose * d.kg <= dense * (d.kg + 7);
     let per_pass = (IMAGE_BYTES / (frame.image * size).max(1)).clamp(1, d.n);
     let (nr, panels) = (kernels.nr, pixels.div_ceil(kernels.nr));
     let mut group = (PANEL_BYTES / (depth * nr * size).max(1)).clamp(1, panels);
@@ -72,7 +78,19 @@ pub unsafe fn run<T: KernelScalar>(d: &Direct<T>, kernels: &Kernels<T>) -> Resul
             unsafe { frame.fill(&d.x, first, images, copy) };
             let shared = Shared((d, copy.cast_const()));
             let offsets = &offsets;
-            let speed = if size == 4 { 40 } else { 20 };
+            if in_place {
+                let bands = d.oh.div_ceil(BAND);
+                pool::parallel(images * d.groups * bands, macs(images) / speed, &|job| {
+                    let (d, copy) = shared.get();
+                    let (image, rest) = (job / (d.groups * bands), job % (d.groups * bands));
+                    let (g, band) = (rest / bands, rest % bands);
+                    let src = copy.wrapping_add(image * frame.image + g * d.cg * frame.plane);
+                    let rows = band * BAND..((band + 1) * BAND).min(d.oh);
+                    // SAFETY: bands of rows are disjoint; the padded image has slack behind it.
+                    unsafe { shifted(d, kernels, &frame, offsets, first + image, g, src, rows) }
+                });
+                continue;
+            }
             pool::parallel(images * d.groups * sets, macs(images) / speed, &|job| {
                 let (d, copy) = shared.get();
                 let (image, rest) = (job / (d.groups * sets), job % (d.groups * sets));
@@ -97,6 +115,59 @@ pub unsafe fn run<T: KernelScalar>(d: &Direct<T>, kernels: &Kernels<T>) -> Resul
     match failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some(e) => Err(e),
         None => Ok(()),
+    }
+}
+
+/// Output rows of one job of [`shifted`].
+const BAND: usize = 16;
+
+/// Output rows `rows` of one image and group, read from the padded image in place.
+///
+/// # Safety
+/// As for [`run`].
+unsafe fn shifted<T: KernelScalar>(
+    d: &Direct<T>,
+    kernels: &Kernels<T>,
+    frame: &Frame,
+    offsets: &[isize],
+    n: usize,
+    g: usize,
+    src: *const T,
+    rows: std::ops::Range<usize>,
+) {
+    let per_row = d.ow.div_ceil(kernels.lanes);
+    let runs = rows.len() * per_row;
+    let tiles = d.kg.div_ceil(kernels.mr.min(SHIFT_ROWS));
+    let out = d.y.wrapping_offset(n as isize * d.ys[0] + (g * d.kg) as isize * d.ys[1]);
+    let line = d.step[0] * frame.row;
+    for first in (0..runs).step_by(2) {
+        let (mut base, mut to, mut len) = ([0isize; 2], [out; 2], [0; 2]);
+        for v in 0..2 {
+            // An odd last run is computed twice and stored once.
+            let run = (first + v).min(runs - 1);
+            let (r, c) = (rows.start + run / per_row, run % per_row * kernels.lanes);
+            base[v] = (r * line + c) as isize;
+            to[v] = out.wrapping_offset(r as isize * d.ys[2]).wrapping_add(c);
+            len[v] = if first + v < runs { kernels.lanes.min(d.ow - c) } else { 0 };
+        }
+        for t in 0..tiles {
+            let k0 = d.kg * t / tiles;
+            let count = d.kg * (t + 1) / tiles - k0;
+            let k = g * d.kg + k0;
+            let channel = d.ys[1];
+            let call = Shift {
+                weights: std::array::from_fn(|i| d.w.wrapping_add((k + i.min(count - 1)) * offsets.len())),
+                src,
+                offsets,
+                base,
+                out: to.map(|p| p.wrapping_offset(k0 as isize * channel)),
+                len,
+                channel,
+                bias: if d.bias.is_null() { d.bias } else { d.bias.wrapping_add(k) },
+            };
+            // SAFETY: `count` weight rows and output channels; runs lie in their rows.
+            unsafe { kernels.shift[count - 1](&call) };
+        }
     }
 }
 

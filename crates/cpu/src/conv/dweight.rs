@@ -5,6 +5,7 @@
 //! output channels, with `dy` packed pixel by pixel. Images are summed in a fixed number of chunks.
 
 use super::image::{Frame, Image, SLACK};
+use super::shift::{CROSS_ROWS, Cross};
 use super::{Number, first_error};
 use crate::alloc::OutOfMemory;
 use crate::gemm::Shared;
@@ -82,6 +83,10 @@ pub unsafe fn run<T: Number>(d: &Weight<T>, kernels: &Kernels<T>) -> Result<(), 
     }
     let offsets: Vec<isize> =
         (0..d.cg).flat_map(|c| d.taps.iter().map(move |&t| frame.offset(c, t))).collect();
+    // Few channels and long rows: vectors along the pixels, straight from `dy`.
+    let in_place = d.dy.strides[3] == 1
+        && d.kg * d.dy.w.div_ceil(kernels.lanes) < d.kg.div_ceil(kernels.lanes) * (d.dy.w + 6);
+    let s = if in_place { Shape { packed: 0, ..s } } else { s };
     let per_pass = (IMAGE_BYTES / ((frame.image + s.packed) * size).max(1)).clamp(1, d.n.max(1));
     let floats = |n: usize| n.saturating_mul(size);
     let done = pool::with_scratch(floats(s.chunks * s.sums), |sums| {
@@ -96,7 +101,9 @@ pub unsafe fn run<T: Number>(d: &Weight<T>, kernels: &Kernels<T>) -> Result<(), 
                 // SAFETY: the scratch holds the padded images with their slack, then the packed gradients.
                 unsafe {
                     frame.fill(&d.x, first, images, copy);
-                    pack(d, &s, first, images, packed);
+                    if !in_place {
+                        pack(d, &s, first, images, packed);
+                    }
                     accumulate(d, kernels, &s, &offsets, first..first + images, copy, packed, sums);
                 }
             }
@@ -150,7 +157,8 @@ unsafe fn accumulate<T: Number>(
     let chunk_of = |image: usize| ((image + 1) * s.chunks).div_ceil(d.n) - 1;
     let (first_chunk, last_chunk) = (chunk_of(images.start), chunk_of(images.end - 1));
     let chunks = last_chunk - first_chunk + 1;
-    let tiles = s.depth.div_ceil(kernels.mr);
+    let in_place = s.packed == 0;
+    let tiles = s.depth.div_ceil(if in_place { kernels.cross_width } else { kernels.mr });
     // Which rows a job takes does not change any sum.
     let wanted = (4 * pool::num_threads()).div_ceil(chunks * d.groups);
     let blocks = tiles.min(wanted).max(1);
@@ -171,6 +179,36 @@ unsafe fn accumulate<T: Number>(
         // At least a few hundred pixels at a time, or loading and storing the sums shows.
         let rows_at_once = (BLOCK_BYTES / (ow * kpad * size_of::<T>())).max(256 / ow).clamp(1, oh);
         let out = sums.wrapping_add(chunk * s.sums + g * s.depth * kpad);
+        if in_place {
+            let x = copy.wrapping_add((from - images.start) * s.frame.image + g * d.cg * s.frame.plane);
+            for t in tiles * block / blocks..tiles * (block + 1) / blocks {
+                let p0 = s.depth * t / tiles;
+                let count = s.depth * (t + 1) / tiles - p0;
+                let mut k = 0;
+                while k < d.kg {
+                    let left = (d.kg - k).div_ceil(CROSS_ROWS);
+                    let channels = (d.kg - k).div_ceil(left);
+                    let [sn, sk, sh, _] = d.dy.strides;
+                    let call = Cross {
+                        images: to - from,
+                        dy: d.dy.p.wrapping_offset(from as isize * sn + (g * d.kg + k) as isize * sk),
+                        dy_strides: [sn, sk, sh],
+                        x,
+                        x_strides: [s.frame.image as isize, line as isize],
+                        offsets: std::array::from_fn(|i| offsets[p0 + i.min(count - 1)]),
+                        oh,
+                        ow,
+                        out: out.wrapping_add(p0 * kpad + k),
+                        ldo: kpad,
+                        count,
+                    };
+                    // SAFETY: the channels lie in `dy`, the offsets in the padded images, the sums are ours alone.
+                    unsafe { kernels.cross[channels - 1](&call) };
+                    k += channels;
+                }
+            }
+            return;
+        }
         for image in from..to {
             let i = image - images.start;
             let x = copy.wrapping_add(i * s.frame.image + g * d.cg * s.frame.plane);

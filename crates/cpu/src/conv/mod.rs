@@ -8,6 +8,7 @@ mod direct;
 mod dweight;
 mod gather;
 mod image;
+mod shift;
 
 use crate::alloc::OutOfMemory;
 use crate::gemm::kernel::KernelScalar;
@@ -15,6 +16,7 @@ use crate::gemm::{Bias, Elem, Gemm, Isa, Num, gemm_with};
 use crate::pool;
 pub(crate) use gather::{Gather, GatherFn, gather};
 use image::Image;
+pub(crate) use shift::{Cross, CrossFn, Shift, ShiftFn, cross, shift};
 
 /// Sizes of a convolution. `oh` and `ow` are the caller's: `(h + 2 pad - dil (r - 1) - 1) / stride + 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

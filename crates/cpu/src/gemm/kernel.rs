@@ -6,6 +6,7 @@
 
 use super::gemv;
 use super::vector::{Quad, Scalar, Vector};
+use crate::conv;
 use crate::simd::Isa;
 
 /// The most rows a tile has on any instruction set.
@@ -62,7 +63,12 @@ pub struct Kernels<T: 'static> {
     pub axpy: gemv::AxpyFn<T>,
     pub dots: gemv::DotsFn<T>,
     /// Panels of an image for convolution; see `conv/gather.rs`.
-    pub gather: crate::conv::GatherFn<T>,
+    pub gather: conv::GatherFn<T>,
+    /// Convolution in place, by number of output channels; see `conv/shift.rs`.
+    pub shift: [conv::ShiftFn<T>; 8],
+    pub cross: [conv::CrossFn<T>; 6],
+    /// Offsets a call of `cross` takes.
+    pub cross_width: usize,
 }
 
 impl<T> Kernels<T> {
@@ -172,9 +178,20 @@ macro_rules! kernels {
                 unsafe { gemv::dots::<$v>(args) }
             }
             $(#[target_feature(enable = $feature)])*
-            unsafe fn gather(args: &crate::conv::Gather<$t>) {
+            unsafe fn gather(args: &conv::Gather<$t>) {
                 // SAFETY: the contract of the generic function, passed on.
-                unsafe { crate::conv::gather::<$v>(args) }
+                unsafe { conv::gather::<$v>(args) }
+            }
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn shift<const ROWS: usize>(args: &conv::Shift<$t>) {
+                // SAFETY: the contract of the generic function, passed on.
+                unsafe { conv::shift::<$v, ROWS>(args) }
+            }
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn cross<const K: usize>(args: &conv::Cross<$t>) {
+                // Four offsets need more registers than AVX2 has.
+                // SAFETY: the contract of the generic function, passed on.
+                unsafe { if $mr == 14 { conv::cross::<$v, K, 4>(args) } else { conv::cross::<$v, K, 2>(args) } }
             }
             Kernels {
                 mr: $mr,
@@ -185,6 +202,9 @@ macro_rules! kernels {
                 axpy,
                 dots,
                 gather,
+                shift: [shift::<1>, shift::<2>, shift::<3>, shift::<4>, shift::<5>, shift::<6>, shift::<7>, shift::<8>],
+                cross: [cross::<1>, cross::<2>, cross::<3>, cross::<4>, cross::<5>, cross::<6>],
+                cross_width: if $mr == 14 { 4 } else { 2 },
             }
         };
     };
