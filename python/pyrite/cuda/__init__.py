@@ -17,13 +17,13 @@ def _core(name):
 
 def _index(device):
     if device is None:
-        return current_device() if device_count() else 0
+        return current_device()
     if isinstance(device, int):
         return device
     device = device if isinstance(device, _C.device) else _C.device(device)
     if device.type != "cuda":
         raise ValueError(f"Expected a cuda device, but got: {device}")
-    return (current_device() if device_count() else 0) if device.index is None else device.index
+    return current_device() if device.index is None else device.index
 
 
 def is_available():
@@ -33,14 +33,15 @@ def is_available():
     >>> isinstance(torch.cuda.is_available(), bool)
     True
     """
-    return device_count() > 0
+    function = getattr(_C, "_cuda_is_available", None)
+    return bool(function()) if function is not None else False
 
 
 def device_count():
     """The number of usable GPUs; 0 without a driver."""
     function = getattr(_C, "_cuda_device_count", None)
     if function is None:
-        return 0
+        return int(is_available())
     try:
         return int(function())
     except RuntimeError:
@@ -60,7 +61,8 @@ def init():
 
 def current_device():
     """Index of the device that ``'cuda'`` means."""
-    return int(_core("current_device")())
+    function = getattr(_C, "_cuda_current_device", None)
+    return 0 if function is None else int(function())  # without device switching 'cuda' is the first GPU
 
 
 def set_device(device):
@@ -119,7 +121,7 @@ def mem_get_info(device=None):
 
 def memory_stats(device=None):
     """The caching allocator's counters, by name."""
-    return dict(_core("memory_stats")(_index(device)))
+    return dict(_C.memory_stats(_C.device("cuda", _index(device))))
 
 
 def memory_allocated(device=None):
@@ -144,7 +146,7 @@ def max_memory_reserved(device=None):
 
 def reset_peak_memory_stats(device=None):
     """Peaks start again from now."""
-    _core("reset_peak_memory_stats")(_index(device))
+    _C.reset_peak_memory_stats(_C.device("cuda", _index(device)))
 
 
 reset_max_memory_allocated = reset_peak_memory_stats
@@ -152,8 +154,8 @@ reset_max_memory_allocated = reset_peak_memory_stats
 
 def empty_cache():
     """Returns memory that no tensor uses to the driver."""
-    if is_initialized():
-        _core("empty_cache")()
+    if is_available():
+        _C.empty_cache(_C.device("cuda", current_device()))
 
 
 def manual_seed(seed):
@@ -181,3 +183,9 @@ def set_rng_state(new_state, device="cuda"):
 def warmup(*args, **kwargs):
     """Compiles kernels ahead of their first use."""
     return _core("warmup")(*args, **kwargs)
+
+
+def memory_summary(device=None, abbreviated=False):
+    """The allocator's counters as a table."""
+    rows = [f"{name:40s} {value:>18,d}" for name, value in memory_stats(device).items()]
+    return "\n".join(rows[:4] if abbreviated else rows)

@@ -62,12 +62,12 @@ class Module(ConvertMixin, StateMixin):
                 raise TypeError(f"{name}.__init__() got unexpected arguments: {got}")
         d = self.__dict__
         d["training"] = True
-        d["_parameters"] = {}
+        d["_modules"] = {}
         d["_buffers"] = {}
+        d["_parameters"] = {}
         d["_non_persistent_buffers_set"] = set()
         for name in _HOOK_DICTS:
             d[name] = OrderedDict()
-        d["_modules"] = {}
         if self.call_super_init:
             super().__init__(*args, **kwargs)
 
@@ -209,10 +209,17 @@ class Module(ConvertMixin, StateMixin):
         d["_non_persistent_buffers_set"].discard(name)
 
     def __getattr__(self, name):
+        # Unrolled: this runs for every `self.weight` and every `self.layer` of a forward pass.
         d = self.__dict__
-        for store in ("_parameters", "_buffers", "_modules"):
-            found = d.get(store)
-            if found is not None and name in found:
+        found = d.get("_parameters")
+        if found is not None:
+            if name in found:
+                return found[name]
+            found = d["_modules"]
+            if name in found:
+                return found[name]
+            found = d["_buffers"]
+            if name in found:
                 return found[name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
