@@ -11,7 +11,6 @@ import builtins as _builtins
 import math as _math
 
 from . import _C
-from ._C import *
 from ._C import Generator, Size, Tensor, device, dtype
 from .autograd.grad_mode import (
     enable_grad,
@@ -21,6 +20,17 @@ from .autograd.grad_mode import (
     set_grad_enabled,
 )
 from .version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._C import *
+else:
+    # Not `import *`: the core adds operators one by one, past its `__all__`.
+    for _name, _value in vars(_C).items():
+        if not _name.startswith("_"):
+            globals().setdefault(_name, _value)
+    del _name, _value
+del TYPE_CHECKING
 
 pi = _math.pi
 e = _math.e
