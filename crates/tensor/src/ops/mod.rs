@@ -7,6 +7,7 @@ pub mod create;
 pub mod dropout;
 pub mod elementwise;
 pub mod formula;
+pub mod getitem;
 pub mod index;
 pub mod loss;
 pub mod matmul;
@@ -67,5 +68,6 @@ pub fn register() -> Vec<Op> {
     pad::register(&mut list);
     dropout::register(&mut list);
     nn_misc::register(&mut list);
+    index::register(&mut list);
     list
 }
