@@ -1,11 +1,13 @@
 //! Operators. One file per topic: shape rule, kernel family call, gradient and registry entries
 //! stand together. This file holds what all of them use: operands, copies, and the registration.
 
+pub mod attention;
 pub mod conv;
 pub mod copy;
 pub mod create;
 pub mod dropout;
 pub mod elementwise;
+pub mod embedding;
 pub mod formula;
 pub mod getitem;
 pub mod index;
@@ -13,6 +15,7 @@ pub mod loss;
 pub mod matmul;
 pub mod nn_misc;
 pub mod norm;
+pub mod optim;
 pub mod pad;
 pub mod pointwise;
 pub mod pool;
@@ -67,6 +70,8 @@ pub fn register() -> Vec<Op> {
     pool::register(&mut list);
     pad::register(&mut list);
     dropout::register(&mut list);
+    embedding::register(&mut list);
+    attention::register(&mut list);
     nn_misc::register(&mut list);
     index::register(&mut list);
     list
