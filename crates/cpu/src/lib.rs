@@ -5,6 +5,7 @@
 pub mod alloc;
 pub mod cast;
 pub mod conv;
+pub mod conv2d;
 pub mod copy;
 pub mod gemm;
 pub mod index;
@@ -103,8 +104,8 @@ impl Backend for Cpu {
     fn gemm(&self, g: &Gemm) -> Result<()> {
         matmul::run(g)
     }
-    fn conv(&self, _: &ConvGeometry, _: Conv) -> Result<()> {
-        unsupported(Device::Cpu, "conv")
+    fn conv(&self, geometry: &ConvGeometry, c: Conv) -> Result<()> {
+        conv2d::run(geometry, c)
     }
     fn pool(&self, geometry: &PoolGeometry, p: Pool) -> Result<()> {
         pool2d::run(geometry, p)
