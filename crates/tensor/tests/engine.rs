@@ -73,7 +73,9 @@ fn write_through_a_view_reaches_the_base() {
     let mul_ = pyrite_core::rows::find("mul").unwrap();
     ops::elementwise::run_inplace(mul_, &[(&row).into(), 10.0.into()], &[]).unwrap();
     assert_eq!(vals(&base), [1.0, 20.0, 3.0]);
-    let z = ops::add(&ops::sum(&base, None, false, None).unwrap(), &ops::sum(&other, None, false, None).unwrap()).unwrap();
+    let z =
+        ops::add(&ops::sum(&base, None, false, None).unwrap(), &ops::sum(&other, None, false, None).unwrap())
+            .unwrap();
     backward(&[z], &[], false, false, None).unwrap();
     assert_eq!(vals(&x.grad().unwrap()), [2.0, 20.0, 1.0]);
 }

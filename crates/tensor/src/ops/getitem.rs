@@ -38,9 +38,15 @@ fn split(t: &Tensor, idx: &[Idx]) -> Result<Split> {
             _ => 0,
         })
         .sum();
-    ensure!(consumed <= t.ndim(), Index, "too many indices for tensor of dimension {} (got {consumed})", t.ndim());
     ensure!(
-        idx.iter().filter(|i| matches!(i, Idx::Ellipsis)).count() <= 1, Index,
+        consumed <= t.ndim(),
+        Index,
+        "too many indices for tensor of dimension {} (got {consumed})",
+        t.ndim()
+    );
+    ensure!(
+        idx.iter().filter(|i| matches!(i, Idx::Ellipsis)).count() <= 1,
+        Index,
         "an index can only have a single ellipsis ('...')"
     );
     let mut view = t.clone();
@@ -51,8 +57,10 @@ fn split(t: &Tensor, idx: &[Idx]) -> Result<Split> {
             Idx::Int(n) => {
                 let size = view.shape()[d as usize];
                 ensure!(
-                    *n >= -(size as i64) && *n < size as i64, Index,
-                    "index {n} is out of bounds for dimension {} with size {size}", indices.len()
+                    *n >= -(size as i64) && *n < size as i64,
+                    Index,
+                    "index {n} is out of bounds for dimension {} with size {size}",
+                    indices.len()
                 );
                 view = super::select(&view, d, *n)?;
             }
@@ -85,13 +93,19 @@ fn split(t: &Tensor, idx: &[Idx]) -> Result<Split> {
                 indices.push(Some(truth(!m.item()?.is_zero())?));
                 d += 1;
             }
-            Idx::Tensor(m) if m.ndim() == 0 && m.dtype().is_int() && !idx.iter().any(|o| matches!(o, Idx::Tensor(x) if x.ndim() > 0)) => {
+            Idx::Tensor(m)
+                if m.ndim() == 0
+                    && m.dtype().is_int()
+                    && !idx.iter().any(|o| matches!(o, Idx::Tensor(x) if x.ndim() > 0)) =>
+            {
                 view = super::select(&view, d, m.item()?.i64())?;
             }
             Idx::Tensor(m) => {
                 ensure!(
-                    m.dtype().is_int() || m.dtype().is_bool(), Index,
-                    "tensors used as indices must be long, int, byte or bool tensors, got {}", m.dtype().name()
+                    m.dtype().is_int() || m.dtype().is_bool(),
+                    Index,
+                    "tensors used as indices must be long, int, byte or bool tensors, got {}",
+                    m.dtype().name()
                 );
                 let n = if matches!(m.dtype(), DType::Bool | DType::U8) { m.ndim() } else { 1 };
                 indices.push(Some(m.clone()));
@@ -109,9 +123,17 @@ fn split(t: &Tensor, idx: &[Idx]) -> Result<Split> {
 pub fn get(t: &Tensor, idx: &[Idx]) -> Result<Tensor> {
     // `x[i]`, the commonest of all.
     if let [Idx::Int(n)] = idx {
-        ensure!(t.ndim() > 0, Index, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python to convert a 0-dim tensor to a number");
+        ensure!(
+            t.ndim() > 0,
+            Index,
+            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python to convert a 0-dim tensor to a number"
+        );
         let size = t.shape()[0];
-        ensure!(*n >= -(size as i64) && *n < size as i64, Index, "index {n} is out of bounds for dimension 0 with size {size}");
+        ensure!(
+            *n >= -(size as i64) && *n < size as i64,
+            Index,
+            "index {n} is out of bounds for dimension 0 with size {size}"
+        );
         return super::select(t, 0, *n);
     }
     let s = split(t, idx)?;
@@ -125,15 +147,20 @@ pub fn get(t: &Tensor, idx: &[Idx]) -> Result<Tensor> {
 pub fn set(t: &Tensor, idx: &[Idx], value: Operand) -> Result<()> {
     if t.ndim() == 0 {
         if let [Idx::Int(_)] = idx {
-            bail!(Index, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python to convert a 0-dim tensor to a number");
+            bail!(
+                Index,
+                "invalid index of a 0-dim tensor. Use `tensor.item()` in Python to convert a 0-dim tensor to a number"
+            );
         }
     }
     let s = split(t, idx)?;
     let v = match value {
         Operand::Number(n) => {
             ensure!(
-                t.dtype().is_complex() || !matches!(n, Scalar::Complex(..)), Runtime,
-                "value cannot be converted to type {} without overflow", t.dtype().name()
+                t.dtype().is_complex() || !matches!(n, Scalar::Complex(..)),
+                Runtime,
+                "value cannot be converted to type {} without overflow",
+                t.dtype().name()
             );
             if s.indices.is_empty() {
                 return super::fill_(&s.view, n);

@@ -16,16 +16,21 @@ use smallvec::{SmallVec, smallvec};
 
 fn check_index_dtype(op: &str, idx: &Tensor) -> Result<()> {
     ensure!(
-        matches!(idx.dtype(), DType::I64 | DType::I32), Runtime,
-        "{op}(): Expected dtype int64 or int32 for index, got {}", idx.dtype().name()
+        matches!(idx.dtype(), DType::I64 | DType::I32),
+        Runtime,
+        "{op}(): Expected dtype int64 or int32 for index, got {}",
+        idx.dtype().name()
     );
     Ok(())
 }
 
 fn same_dtype(op: &str, a: &Tensor, b: &Tensor) -> Result<()> {
     ensure!(
-        a.dtype() == b.dtype(), Runtime,
-        "{op}(): Expected self.dtype to be equal to src.dtype, got {} and {}", a.dtype().name(), b.dtype().name()
+        a.dtype() == b.dtype(),
+        Runtime,
+        "{op}(): Expected self.dtype to be equal to src.dtype, got {} and {}",
+        a.dtype().name(),
+        b.dtype().name()
     );
     Ok(())
 }
@@ -40,9 +45,19 @@ fn at_least_1d(t: &Tensor) -> Result<Tensor> {
 pub fn index_select(t: &Tensor, dim: i64, idx: &Tensor) -> Result<Tensor> {
     let d = wrap_dim("index_select", dim, t.ndim())?;
     check_index_dtype("index_select", idx)?;
-    ensure!(idx.ndim() <= 1, Index, "index_select(): Index is supposed to be a vector, got shape {:?}", idx.shape());
+    ensure!(
+        idx.ndim() <= 1,
+        Index,
+        "index_select(): Index is supposed to be a vector, got shape {:?}",
+        idx.shape()
+    );
     if t.ndim() == 0 {
-        ensure!(idx.numel() == 1, Runtime, "index_select(): Index to scalar can have only 1 value, got {} value(s)", idx.numel());
+        ensure!(
+            idx.numel() == 1,
+            Runtime,
+            "index_select(): Index to scalar can have only 1 value, got {} value(s)",
+            idx.numel()
+        );
         return super::reshape(&index_select(&at_least_1d(t)?, 0, idx)?, &[]);
     }
     let idx1 = at_least_1d(idx)?;
@@ -80,8 +95,12 @@ fn check_select_into(op: &str, t: &Tensor, dim: i64, idx: &Tensor, src: &Tensor)
         let mut want: Dims = t.shape().into();
         want[d] = idx.numel();
         ensure!(
-            src.shape() == &want[..] || (src.ndim() == 0 && want.iter().product::<usize>() == 1), Shape,
-            "{op}(): source of shape {:?} does not fit: expected {:?} (dimension {d} has the {} indices)", src.shape(), &want[..], idx.numel()
+            src.shape() == &want[..] || (src.ndim() == 0 && want.iter().product::<usize>() == 1),
+            Shape,
+            "{op}(): source of shape {:?} does not fit: expected {:?} (dimension {d} has the {} indices)",
+            src.shape(),
+            &want[..],
+            idx.numel()
         );
     }
     Ok(d)
@@ -96,7 +115,13 @@ fn on_copy(t: &Tensor, write: impl FnOnce(&Tensor) -> Result<()>) -> Result<Tens
 }
 
 /// The in-place form: the kernel alone when nothing is recorded, else `copy_` of the recorded result.
-fn in_place(op: &str, t: &Tensor, others: &[&Tensor], write: impl FnOnce(&Tensor) -> Result<()>, full: impl FnOnce() -> Result<Tensor>) -> Result<Value> {
+fn in_place(
+    op: &str,
+    t: &Tensor,
+    others: &[&Tensor],
+    write: impl FnOnce(&Tensor) -> Result<()>,
+    full: impl FnOnce() -> Result<Tensor>,
+) -> Result<Value> {
     inplace::check(op, t)?;
     let mut all: SmallVec<[&Tensor; 4]> = smallvec![t];
     all.extend_from_slice(others);
@@ -105,8 +130,11 @@ fn in_place(op: &str, t: &Tensor, others: &[&Tensor], write: impl FnOnce(&Tensor
     } else {
         for o in others {
             ensure!(
-                !o.storage().same(t.storage()) || pyrite_core::plan::overlap(o.layout(), o.dtype().size(), t.layout(), t.dtype().size()) == pyrite_core::plan::Overlap::No,
-                Runtime, "{op}: unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. Please clone() the tensor before performing the operation."
+                !o.storage().same(t.storage())
+                    || pyrite_core::plan::overlap(o.layout(), o.dtype().size(), t.layout(), t.dtype().size())
+                        == pyrite_core::plan::Overlap::No,
+                Runtime,
+                "{op}: unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. Please clone() the tensor before performing the operation."
             );
         }
         write(t)?;
@@ -119,7 +147,8 @@ pub fn index_add(t: &Tensor, dim: i64, idx: &Tensor, src: &Tensor, alpha: Scalar
     let d = check_select_into("index_add", t, dim, idx, src)?;
     let (t1, idx, src1) = (at_least_1d(t)?, at_least_1d(idx)?, at_least_1d(src)?);
     let y = on_copy(&t1, |y| {
-        let scaled = if alpha.f64() == 1.0 { src1.detach() } else { super::mul(&src1, Operand::Number(alpha))? };
+        let scaled =
+            if alpha.f64() == 1.0 { src1.detach() } else { super::mul(&src1, Operand::Number(alpha))? };
         select_into(y, d, &idx, &scaled, Scatter::Add)
     })?;
     if needs_grad(&[&t1, &src1]) {
@@ -144,7 +173,11 @@ fn index_copy(t: &Tensor, dim: i64, idx: &Tensor, src: &Tensor) -> Result<Tensor
     if needs_grad(&[&t1, &src1]) {
         autograd::attach("IndexCopyBackward0", &[&t1, &src1], &[&y], &[Save::Input(&idx)], move |cx| {
             let g = cx.grad(0)?;
-            let dt = if cx.needs(0) { Some(index_fill(&g, d as i64, cx.saved(0)?, Scalar::Int(0))?) } else { None };
+            let dt = if cx.needs(0) {
+                Some(index_fill(&g, d as i64, cx.saved(0)?, Scalar::Int(0))?)
+            } else {
+                None
+            };
             let ds = if cx.needs(1) { Some(index_select(&g, d as i64, cx.saved(0)?)?) } else { None };
             Ok(smallvec![dt, ds])
         });
@@ -155,8 +188,14 @@ fn index_copy(t: &Tensor, dim: i64, idx: &Tensor, src: &Tensor) -> Result<Tensor
 fn index_fill(t: &Tensor, dim: i64, idx: &Tensor, value: Scalar) -> Result<Tensor> {
     let d = wrap_dim("index_fill", dim, t.ndim())?;
     check_index_dtype("index_fill", idx)?;
-    ensure!(idx.ndim() <= 1, Index, "index_fill_(): Index is supposed to be a vector, got shape {:?}", idx.shape());
-    let (t1, idx) = (at_least_1d(t)?, wrap_negative(&at_least_1d(idx)?, if t.ndim() == 0 { 1 } else { t.shape()[d] })?);
+    ensure!(
+        idx.ndim() <= 1,
+        Index,
+        "index_fill_(): Index is supposed to be a vector, got shape {:?}",
+        idx.shape()
+    );
+    let (t1, idx) =
+        (at_least_1d(t)?, wrap_negative(&at_least_1d(idx)?, if t.ndim() == 0 { 1 } else { t.shape()[d] })?);
     let mut shape: Dims = t1.shape().into();
     shape[d] = idx.numel();
     let y = on_copy(&t1, |y| {
@@ -181,13 +220,19 @@ pub fn gather(t: &Tensor, dim: i64, idx: &Tensor) -> Result<Tensor> {
     }
     let (t1, idx1) = (at_least_1d(t)?, at_least_1d(idx)?);
     ensure!(
-        t1.ndim() == idx1.ndim(), Runtime,
-        "gather(): Index tensor must have the same number of dimensions as input tensor ({:?} and {:?})", idx.shape(), t.shape()
+        t1.ndim() == idx1.ndim(),
+        Runtime,
+        "gather(): Index tensor must have the same number of dimensions as input tensor ({:?} and {:?})",
+        idx.shape(),
+        t.shape()
     );
     for k in 0..t1.ndim() {
         ensure!(
-            k == d || idx1.shape()[k] <= t1.shape()[k], Shape,
-            "gather(): Size does not match at dimension {k} expected index {:?} to be no larger than self {:?} apart from dimension {d}", idx.shape(), t.shape()
+            k == d || idx1.shape()[k] <= t1.shape()[k],
+            Shape,
+            "gather(): Size does not match at dimension {k} expected index {:?} to be no larger than self {:?} apart from dimension {d}",
+            idx.shape(),
+            t.shape()
         );
     }
     let y = Tensor::empty(idx1.shape(), t.dtype(), t.device())?;
@@ -214,15 +259,21 @@ fn check_scatter(op: &str, t: &Tensor, dim: i64, idx: &Tensor, src: Option<&Tens
     }
     let dims = |t: &Tensor| t.ndim().max(1);
     ensure!(
-        dims(idx) == dims(t) && src.is_none_or(|s| dims(s) == dims(t)), Runtime,
-        "{op}(): Index tensor must have the same number of dimensions as self tensor and src (index {:?}, self {:?})", idx.shape(), t.shape()
+        dims(idx) == dims(t) && src.is_none_or(|s| dims(s) == dims(t)),
+        Runtime,
+        "{op}(): Index tensor must have the same number of dimensions as self tensor and src (index {:?}, self {:?})",
+        idx.shape(),
+        t.shape()
     );
     for k in 0..idx.ndim() {
         let n = idx.shape()[k];
         ensure!(
-            (k == d || n <= t.shape()[k]) && src.is_none_or(|s| n <= s.shape()[k]), Shape,
+            (k == d || n <= t.shape()[k]) && src.is_none_or(|s| n <= s.shape()[k]),
+            Shape,
             "{op}(): Expected index {:?} to be no larger than self {:?} apart from dimension {d} and to be no larger size than src {:?}",
-            idx.shape(), t.shape(), src.map(Tensor::shape)
+            idx.shape(),
+            t.shape(),
+            src.map(Tensor::shape)
         );
     }
     Ok(d)
@@ -254,25 +305,32 @@ pub fn scatter(t: &Tensor, dim: i64, idx: &Tensor, src: &Tensor, how: Scatter) -
     let y = on_copy(t, |y| scatter_write(y, d, idx, src, how))?;
     if needs_grad(&[t, src]) {
         ensure!(
-            matches!(how, Scatter::Set | Scatter::Add), NotImplemented,
+            matches!(how, Scatter::Set | Scatter::Add),
+            NotImplemented,
             "scatter: the derivative with reduce='multiply' is not implemented; use scatter_reduce or index arithmetic"
         );
         let from: Dims = src.shape().into();
-        autograd::attach(if how == Scatter::Add { "ScatterAddBackward0" } else { "ScatterBackward0" }, &[t, src], &[&y], &[Save::Input(idx)], move |cx| {
-            let (g, idx) = (cx.grad(0)?, cx.saved(0)?);
-            let dt = match (cx.needs(0), how) {
-                (false, _) => None,
-                (true, Scatter::Add) => Some(g.clone()),
-                (true, _) => Some(scatter_number(&g, d as i64, idx, Scalar::Int(0))?),
-            };
-            let ds = if cx.needs(1) {
-                let part = gather(&g, d as i64, idx)?;
-                Some(pad_to(&part, &from)?)
-            } else {
-                None
-            };
-            Ok(smallvec![dt, ds])
-        });
+        autograd::attach(
+            if how == Scatter::Add { "ScatterAddBackward0" } else { "ScatterBackward0" },
+            &[t, src],
+            &[&y],
+            &[Save::Input(idx)],
+            move |cx| {
+                let (g, idx) = (cx.grad(0)?, cx.saved(0)?);
+                let dt = match (cx.needs(0), how) {
+                    (false, _) => None,
+                    (true, Scatter::Add) => Some(g.clone()),
+                    (true, _) => Some(scatter_number(&g, d as i64, idx, Scalar::Int(0))?),
+                };
+                let ds = if cx.needs(1) {
+                    let part = gather(&g, d as i64, idx)?;
+                    Some(pad_to(&part, &from)?)
+                } else {
+                    None
+                };
+                Ok(smallvec![dt, ds])
+            },
+        );
     }
     Ok(y)
 }
@@ -331,18 +389,34 @@ fn scatter_args(a: &Args, t: &Tensor) -> Result<Tensor> {
 
 /// The gradient of picking values at `idx` along `d` (max, sort, topk, ...): the picked places get
 /// `g`, the others 0.
-pub fn value_selecting_backward(g: &Tensor, d: usize, idx: &Tensor, shape: &[usize], keepdim: bool) -> Result<Tensor> {
+pub fn value_selecting_backward(
+    g: &Tensor,
+    d: usize,
+    idx: &Tensor,
+    shape: &[usize],
+    keepdim: bool,
+) -> Result<Tensor> {
     if shape.is_empty() {
         return Ok(g.clone());
     }
-    let (g, idx) = if keepdim { (g.clone(), idx.clone()) } else { (super::unsqueeze(g, d as i64)?, super::unsqueeze(idx, d as i64)?) };
+    let (g, idx) = if keepdim {
+        (g.clone(), idx.clone())
+    } else {
+        (super::unsqueeze(g, d as i64)?, super::unsqueeze(idx, d as i64)?)
+    };
     let z = Tensor::zeros(shape, g.dtype(), g.device())?;
     scatter(&z, d as i64, &idx, &g, Scatter::Set)
 }
 
 fn take_along_dim(t: &Tensor, idx: &Tensor, dim: Option<i64>) -> Result<Tensor> {
     let Some(dim) = dim else { return gather(&super::reshape(t, &[-1])?, 0, &super::reshape(idx, &[-1])?) };
-    ensure!(t.ndim() == idx.ndim(), Runtime, "torch.take_along_dim(): input and indices should have the same number of dimensions, but got {} dimensions for input, and {} dimensions for indices", t.ndim(), idx.ndim());
+    ensure!(
+        t.ndim() == idx.ndim(),
+        Runtime,
+        "torch.take_along_dim(): input and indices should have the same number of dimensions, but got {} dimensions for input, and {} dimensions for indices",
+        t.ndim(),
+        idx.ndim()
+    );
     let d = wrap_dim("take_along_dim", dim, t.ndim())?;
     let (mut a, mut b): (Dims, Dims) = (t.shape().into(), idx.shape().into());
     (a[d], b[d]) = (1, 1);
@@ -360,12 +434,18 @@ pub fn wrap_negative(idx: &Tensor, n: usize) -> Result<Tensor> {
         return Ok(idx.clone());
     }
     let _off = autograd::GradMode::new(false);
-    super::where_(&super::lt(idx, Operand::Number(Scalar::Int(0)))?, &super::add(idx, Operand::Number(Scalar::Int(n as i64)))?, idx)
+    super::where_(
+        &super::lt(idx, Operand::Number(Scalar::Int(0)))?,
+        &super::add(idx, Operand::Number(Scalar::Int(n as i64)))?,
+        idx,
+    )
 }
 
 /// The positions of non-zero elements, one row each.
 pub fn nonzero(t: &Tensor) -> Result<Tensor> {
-    let n = if t.numel() == 0 { 0 } else {
+    let n = if t.numel() == 0 {
+        0
+    } else {
         let nz = super::ne(&t.detach(), Operand::Number(Scalar::Int(0)))?;
         super::sum(&nz, None, false, Some(DType::I64))?.item()?.i64() as usize
     };
@@ -395,8 +475,12 @@ fn prepare(t: &Tensor, indices: &[Option<Tensor>]) -> Result<Prepared> {
         if matches!(i.dtype(), DType::Bool | DType::U8) {
             for k in 0..i.ndim() {
                 ensure!(
-                    d + k < t.ndim() && i.shape()[k] == t.shape()[d + k], Index,
-                    "The shape of the mask {:?} at index {k} does not match the shape of the indexed tensor {:?} at index {}", i.shape(), t.shape(), d + k
+                    d + k < t.ndim() && i.shape()[k] == t.shape()[d + k],
+                    Index,
+                    "The shape of the mask {:?} at index {k} does not match the shape of the indexed tensor {:?} at index {}",
+                    i.shape(),
+                    t.shape(),
+                    d + k
                 );
             }
             let nz = nonzero(i)?;
@@ -406,8 +490,10 @@ fn prepare(t: &Tensor, indices: &[Option<Tensor>]) -> Result<Prepared> {
             d += i.ndim();
         } else {
             ensure!(
-                matches!(i.dtype(), DType::I64 | DType::I32 | DType::I16 | DType::I8), Index,
-                "tensors used as indices must be long, int, byte or bool tensors, got {}", i.dtype().name()
+                matches!(i.dtype(), DType::I64 | DType::I32 | DType::I16 | DType::I8),
+                Index,
+                "tensors used as indices must be long, int, byte or bool tensors, got {}",
+                i.dtype().name()
             );
             ensure!(d < t.ndim(), Index, "too many indices for tensor of dimension {}", t.ndim());
             list.push((d, super::to_dtype(i, DType::I64)?));
@@ -421,7 +507,8 @@ fn prepare(t: &Tensor, indices: &[Option<Tensor>]) -> Result<Prepared> {
             (0, _) => i.shape().into(),
             (_, Ok(s)) => s,
             _ => bail!(
-                Index, "shape mismatch: indexing tensors could not be broadcast together with shapes {:?}",
+                Index,
+                "shape mismatch: indexing tensors could not be broadcast together with shapes {:?}",
                 list.iter().map(|x| x.1.shape()).collect::<Vec<_>>()
             ),
         };
@@ -438,26 +525,43 @@ fn prepare(t: &Tensor, indices: &[Option<Tensor>]) -> Result<Prepared> {
 impl Prepared {
     /// `t`'s layout with the indexed dimensions first.
     fn front(&self, t: &Tensor) -> Result<Layout> {
-        let order: SmallVec<[i64; 6]> =
-            self.dims.iter().copied().chain((0..t.ndim()).filter(|d| !self.dims.contains(d))).map(|d| d as i64).collect();
+        let order: SmallVec<[i64; 6]> = self
+            .dims
+            .iter()
+            .copied()
+            .chain((0..t.ndim()).filter(|d| !self.dims.contains(d)))
+            .map(|d| d as i64)
+            .collect();
         t.layout().permute(&order)
     }
     /// Where the index dimensions stand in the result: at the first indexed one if they are neighbours.
     fn place(&self) -> usize {
-        if self.dims.windows(2).all(|w| w[1] == w[0] + 1) { self.dims.first().copied().unwrap_or(0) } else { 0 }
+        if self.dims.windows(2).all(|w| w[1] == w[0] + 1) {
+            self.dims.first().copied().unwrap_or(0)
+        } else {
+            0
+        }
     }
     /// From (index dims, rest) to the result's order.
     fn order(&self, ndim: usize) -> SmallVec<[i64; 6]> {
         let (k, at) = (self.shape.len(), self.place());
         let rest = ndim - self.dims.len();
-        (0..at).map(|i| (k + i) as i64).chain((0..k).map(|i| i as i64)).chain((at..rest).map(|i| (k + i) as i64)).collect()
+        (0..at)
+            .map(|i| (k + i) as i64)
+            .chain((0..k).map(|i| i as i64))
+            .chain((at..rest).map(|i| (k + i) as i64))
+            .collect()
     }
     fn arrs(&self) -> Vec<Arr<'_>> {
         self.idx.iter().map(Tensor::arr).collect()
     }
     fn check_not_empty(&self, t: &Tensor) -> Result<()> {
         for (d, i) in self.dims.iter().zip(&self.idx) {
-            ensure!(t.shape()[*d] > 0 || i.numel() == 0, Index, "index is out of bounds for dimension {d} with size 0");
+            ensure!(
+                t.shape()[*d] > 0 || i.numel() == 0,
+                Index,
+                "index is out of bounds for dimension {d} with size 0"
+            );
         }
         Ok(())
     }
@@ -511,8 +615,11 @@ fn put_raw(t: &Tensor, p: &Prepared, values: &Tensor, accumulate: bool) -> Resul
     let result: Dims = order.iter().map(|d| shape[*d as usize]).collect();
     let fits = broadcast("index_put_", values.shape(), &result).is_ok_and(|s| s == result);
     ensure!(
-        fits, Shape,
-        "shape mismatch: value tensor of shape {:?} cannot be broadcast to indexing result of shape {:?}", values.shape(), &result[..]
+        fits,
+        Shape,
+        "shape mismatch: value tensor of shape {:?} cannot be broadcast to indexing result of shape {:?}",
+        values.shape(),
+        &result[..]
     );
     let sizes: SmallVec<[i64; 6]> = result.iter().map(|s| *s as i64).collect();
     let wide = values.layout().expand(&sizes)?;
@@ -547,20 +654,30 @@ fn put_recorded(t: &Tensor, p: &Prepared, values: &Tensor, accumulate: bool) -> 
     let y = on_copy(t, |y| put_raw(y, p, &values.detach(), accumulate))?;
     if needs_grad(&[t, values]) {
         let p = p.clone();
-        autograd::attach("IndexPutBackward0", &[t, values], &[&y], &[], move |cx| put_backward(cx, &p, accumulate));
+        autograd::attach("IndexPutBackward0", &[t, values], &[&y], &[], move |cx| {
+            put_backward(cx, &p, accumulate)
+        });
     }
     Ok(y)
 }
 
 fn put_values(op: &str, t: &Tensor, values: &Tensor) -> Result<Tensor> {
     ensure!(
-        values.dtype() == t.dtype(), Runtime,
-        "{op}: Index put requires the source and destination dtypes match, got {} for the destination and {} for the source.", t.dtype().name(), values.dtype().name()
+        values.dtype() == t.dtype(),
+        Runtime,
+        "{op}: Index put requires the source and destination dtypes match, got {} for the destination and {} for the source.",
+        t.dtype().name(),
+        values.dtype().name()
     );
     super::to_device(values, t.device())
 }
 
-pub fn index_put(t: &Tensor, indices: &[Option<Tensor>], values: &Tensor, accumulate: bool) -> Result<Tensor> {
+pub fn index_put(
+    t: &Tensor,
+    indices: &[Option<Tensor>],
+    values: &Tensor,
+    accumulate: bool,
+) -> Result<Tensor> {
     put_recorded(t, &prepare(t, indices)?, &put_values("index_put", t, values)?, accumulate)
 }
 
@@ -568,11 +685,14 @@ pub fn index_put_(t: &Tensor, indices: &[Option<Tensor>], values: &Tensor, accum
     inplace::check("index_put_", t)?;
     let p = prepare(t, indices)?;
     let values = put_values("index_put_", t, values)?;
-    let source = if values.storage().same(t.storage()) { super::clone(&values.detach())? } else { values.detach() };
+    let source =
+        if values.storage().same(t.storage()) { super::clone(&values.detach())? } else { values.detach() };
     put_raw(t, &p, &source, accumulate)?;
     t.storage().bump_version();
     if needs_grad(&[t, &values]) {
-        let node = closure("IndexPutBackward0", &[t, &values], &[t], &[], move |cx| put_backward(cx, &p, accumulate));
+        let node = closure("IndexPutBackward0", &[t, &values], &[t], &[], move |cx| {
+            put_backward(cx, &p, accumulate)
+        });
         inplace::rebase(t, node);
     }
     Ok(())
@@ -589,7 +709,11 @@ pub fn masked_select(t: &Tensor, mask: &Tensor) -> Result<Tensor> {
     check_bool("masked_select", mask)?;
     let shape = broadcast("masked_select", t.shape(), mask.shape())?;
     let (x, m) = (super::expand_to(t, &shape)?, super::expand_to(mask, &shape)?);
-    let n = if m.numel() == 0 { 0 } else { super::sum(&m, None, false, Some(DType::I64))?.item()?.i64() as usize };
+    let n = if m.numel() == 0 {
+        0
+    } else {
+        super::sum(&m, None, false, Some(DType::I64))?.item()?.i64() as usize
+    };
     let y = Tensor::empty(&[n], t.dtype(), t.device())?;
     if n > 0 {
         t.backend()?.index(Index::MaskedSelect { dst: y.arr(), src: x.arr(), mask: m.arr() })?;
@@ -609,22 +733,33 @@ pub fn masked_scatter(t: &Tensor, mask: &Tensor, src: &Tensor) -> Result<Tensor>
     same_dtype("masked_scatter", t, src)?;
     let shape = broadcast("masked_scatter", t.shape(), mask.shape())?;
     let (x, m) = (super::expand_to(t, &shape)?, super::expand_to(mask, &shape)?);
-    let n = if m.numel() == 0 { 0 } else { super::sum(&m, None, false, Some(DType::I64))?.item()?.i64() as usize };
+    let n = if m.numel() == 0 {
+        0
+    } else {
+        super::sum(&m, None, false, Some(DType::I64))?.item()?.i64() as usize
+    };
     ensure!(
-        src.numel() >= n, Runtime,
-        "masked_scatter: expected self and source to have same dtypes and the source to have at least {n} elements, got {}", src.numel()
+        src.numel() >= n,
+        Runtime,
+        "masked_scatter: expected self and source to have same dtypes and the source to have at least {n} elements, got {}",
+        src.numel()
     );
     let y = super::clone_format(&x.detach(), crate::MemoryFormat::Contiguous)?;
     if n > 0 {
         let flat = super::contiguous(&src.detach())?;
-        let flat = super::with_layout(&flat, Layout::new([n].as_slice(), [1].as_slice(), flat.layout().offset()));
+        let flat =
+            super::with_layout(&flat, Layout::new([n].as_slice(), [1].as_slice(), flat.layout().offset()));
         y.backend()?.index(Index::MaskedScatter { dst: y.arr(), src: flat.arr(), mask: m.arr() })?;
     }
     if needs_grad(&[&x, src]) {
         let from: Dims = src.shape().into();
         autograd::attach("MaskedScatterBackward0", &[&x, src], &[&y], &[Save::Input(&m)], move |cx| {
             let (g, m) = (cx.grad(0)?, cx.saved(0)?);
-            let dx = if cx.needs(0) { Some(super::masked_fill(&g, m, Operand::Number(Scalar::Int(0)))?) } else { None };
+            let dx = if cx.needs(0) {
+                Some(super::masked_fill(&g, m, Operand::Number(Scalar::Int(0)))?)
+            } else {
+                None
+            };
             let ds = if cx.needs(1) {
                 let picked = masked_select(&g, m)?;
                 Some(super::reshape_to(&pad_to(&picked, &[from.iter().product()])?, &from)?)
@@ -645,82 +780,223 @@ fn take(t: &Tensor, idx: &Tensor) -> Result<Tensor> {
 }
 
 pub fn register(list: &mut Vec<Op>) {
-    op!(list, "index_select", FUNCTION | METHOD | OUT, "The slices at the positions `index` (a vector) along `dim`.",
-        "input: Tensor, dim: int, index: Tensor", |a| Ok(index_select(a.tensor(0)?, a.int(1)?, a.tensor(2)?)?.into()));
-    op!(list, "index_add", FUNCTION | METHOD | OUT, "Adds `alpha * source`'s slices at the positions `index` along `dim`.",
-        "input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1", |a| Ok(index_add(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.tensor(3)?, a.number(4)?)?.into()));
-    op!(list, "index_add_", METHOD, "In-place `index_add`.",
-        "input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1", |a| {
+    op!(
+        list,
+        "index_select",
+        FUNCTION | METHOD | OUT,
+        "The slices at the positions `index` (a vector) along `dim`.",
+        "input: Tensor, dim: int, index: Tensor",
+        |a| Ok(index_select(a.tensor(0)?, a.int(1)?, a.tensor(2)?)?.into())
+    );
+    op!(
+        list,
+        "index_add",
+        FUNCTION | METHOD | OUT,
+        "Adds `alpha * source`'s slices at the positions `index` along `dim`.",
+        "input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1",
+        |a| Ok(index_add(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.tensor(3)?, a.number(4)?)?.into())
+    );
+    op!(
+        list,
+        "index_add_",
+        METHOD,
+        "In-place `index_add`.",
+        "input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1",
+        |a| {
             let (t, i, s) = (a.tensor(0)?, a.tensor(2)?, a.tensor(3)?);
             let d = check_select_into("index_add_", t, a.int(1)?, i, s)?;
             let plain = a.number(4)?.f64() == 1.0 && t.ndim() > 0;
-            in_place("index_add_", t, &[s], |y| if plain { select_into(y, d, &at_least_1d(i)?, s, Scatter::Add) } else { super::copy_raw(y, &index_add(&t.detach(), d as i64, i, &s.detach(), a.number(4)?)?) },
-                || index_add(t, d as i64, i, s, a.number(4)?))
-        });
-    op!(list, "index_copy", FUNCTION | METHOD | OUT, "Copies `source`'s slices to the positions `index` along `dim`.",
-        "input: Tensor, dim: int, index: Tensor, source: Tensor", |a| Ok(index_copy(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.tensor(3)?)?.into()));
-    op!(list, "index_copy_", METHOD, "In-place `index_copy`.", "input: Tensor, dim: int, index: Tensor, source: Tensor", |a| {
-        super::copy_(a.tensor(0)?, &index_copy(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.tensor(3)?)?)?;
-        Ok(Value::Receiver)
-    });
-    op!(list, "index_fill", FUNCTION | METHOD, "Fills the slices at the positions `index` along `dim` with a number.",
-        "input: Tensor, dim: int, index: Tensor, value: Number", |a| Ok(index_fill(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.number(3)?)?.into()));
-    op!(list, "index_fill_", METHOD, "In-place `index_fill`.", "input: Tensor, dim: int, index: Tensor, value: Number", |a| {
-        super::copy_(a.tensor(0)?, &index_fill(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.number(3)?)?)?;
-        Ok(Value::Receiver)
-    });
-    op!(list, "gather", FUNCTION | METHOD | OUT, "Picks elements along `dim` at the positions of an index tensor.",
-        "input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False", |a| {
+            in_place(
+                "index_add_",
+                t,
+                &[s],
+                |y| {
+                    if plain {
+                        select_into(y, d, &at_least_1d(i)?, s, Scatter::Add)
+                    } else {
+                        super::copy_raw(y, &index_add(&t.detach(), d as i64, i, &s.detach(), a.number(4)?)?)
+                    }
+                },
+                || index_add(t, d as i64, i, s, a.number(4)?),
+            )
+        }
+    );
+    op!(
+        list,
+        "index_copy",
+        FUNCTION | METHOD | OUT,
+        "Copies `source`'s slices to the positions `index` along `dim`.",
+        "input: Tensor, dim: int, index: Tensor, source: Tensor",
+        |a| Ok(index_copy(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.tensor(3)?)?.into())
+    );
+    op!(
+        list,
+        "index_copy_",
+        METHOD,
+        "In-place `index_copy`.",
+        "input: Tensor, dim: int, index: Tensor, source: Tensor",
+        |a| {
+            super::copy_(a.tensor(0)?, &index_copy(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.tensor(3)?)?)?;
+            Ok(Value::Receiver)
+        }
+    );
+    op!(
+        list,
+        "index_fill",
+        FUNCTION | METHOD,
+        "Fills the slices at the positions `index` along `dim` with a number.",
+        "input: Tensor, dim: int, index: Tensor, value: Number",
+        |a| Ok(index_fill(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.number(3)?)?.into())
+    );
+    op!(
+        list,
+        "index_fill_",
+        METHOD,
+        "In-place `index_fill`.",
+        "input: Tensor, dim: int, index: Tensor, value: Number",
+        |a| {
+            super::copy_(a.tensor(0)?, &index_fill(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.number(3)?)?)?;
+            Ok(Value::Receiver)
+        }
+    );
+    op!(
+        list,
+        "gather",
+        FUNCTION | METHOD | OUT,
+        "Picks elements along `dim` at the positions of an index tensor.",
+        "input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False",
+        |a| {
             ensure!(!a.bool(3)?, NotImplemented, "gather: sparse_grad=True is not supported");
             Ok(gather(a.tensor(0)?, a.int(1)?, a.tensor(2)?)?.into())
-        });
+        }
+    );
     op!(list, "scatter", FUNCTION | METHOD | OUT, "Writes `src` (a tensor or number) along `dim` at the positions of an index tensor.",
         "input: Tensor, dim: int, index: Tensor, src: Operand, *, reduce: str? = None", |a| Ok(scatter_args(a, a.tensor(0)?)?.into());
         "input: Tensor, dim: int, index: Tensor, value: Operand, *, reduce: str? = None", |a| Ok(scatter_args(a, a.tensor(0)?)?.into()));
     op!(list, "scatter_", METHOD, "In-place `scatter`.",
         "input: Tensor, dim: int, index: Tensor, src: Operand, *, reduce: str? = None", |a| { super::copy_(a.tensor(0)?, &scatter_args(a, a.tensor(0)?)?)?; Ok(Value::Receiver) };
         "input: Tensor, dim: int, index: Tensor, value: Operand, *, reduce: str? = None", |a| { super::copy_(a.tensor(0)?, &scatter_args(a, a.tensor(0)?)?)?; Ok(Value::Receiver) });
-    op!(list, "scatter_add", FUNCTION | METHOD | OUT, "Adds `src` along `dim` at the positions of an index tensor.",
-        "input: Tensor, dim: int, index: Tensor, src: Tensor", |a| Ok(scatter(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.tensor(3)?, Scatter::Add)?.into()));
-    op!(list, "scatter_add_", METHOD, "In-place `scatter_add`.", "input: Tensor, dim: int, index: Tensor, src: Tensor", |a| {
-        let (t, i, s) = (a.tensor(0)?, a.tensor(2)?, a.tensor(3)?);
-        let d = check_scatter("scatter_add_", t, a.int(1)?, i, Some(s))?;
-        in_place("scatter_add_", t, &[s], |y| scatter_write(y, d, i, s, Scatter::Add), || scatter(t, d as i64, i, s, Scatter::Add))
-    });
-    op!(list, "take_along_dim", FUNCTION | METHOD | OUT, "`gather` with broadcasting; flattened without `dim`.",
-        "input: Tensor, indices: Tensor, dim: int? = None", |a| Ok(take_along_dim(a.tensor(0)?, a.tensor(1)?, a.int_opt(2)?)?.into()));
-    op!(list, "take", FUNCTION | METHOD | OUT, "Elements at flat positions.",
-        "input: Tensor, index: Tensor", |a| Ok(take(a.tensor(0)?, a.tensor(1)?)?.into()));
-    op!(list, "masked_select", FUNCTION | METHOD | OUT, "The elements where the bool mask is true, as a vector.",
-        "input: Tensor, mask: Tensor", |a| Ok(masked_select(a.tensor(0)?, a.tensor(1)?)?.into()));
-    op!(list, "masked_scatter", FUNCTION | METHOD, "Elements of `source`, in order, where the bool mask is true.",
-        "input: Tensor, mask: Tensor, source: Tensor", |a| Ok(masked_scatter(a.tensor(0)?, a.tensor(1)?, a.tensor(2)?)?.into()));
-    op!(list, "masked_scatter_", METHOD, "In-place `masked_scatter`.", "input: Tensor, mask: Tensor, source: Tensor", |a| {
-        super::copy_(a.tensor(0)?, &masked_scatter(a.tensor(0)?, a.tensor(1)?, a.tensor(2)?)?)?;
-        Ok(Value::Receiver)
-    });
-    op!(list, "nonzero", FUNCTION | METHOD | OUT, "The positions of non-zero elements, one row each.",
-        "input: Tensor, *, as_tuple: bool = False", |a| {
+    op!(
+        list,
+        "scatter_add",
+        FUNCTION | METHOD | OUT,
+        "Adds `src` along `dim` at the positions of an index tensor.",
+        "input: Tensor, dim: int, index: Tensor, src: Tensor",
+        |a| Ok(scatter(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.tensor(3)?, Scatter::Add)?.into())
+    );
+    op!(
+        list,
+        "scatter_add_",
+        METHOD,
+        "In-place `scatter_add`.",
+        "input: Tensor, dim: int, index: Tensor, src: Tensor",
+        |a| {
+            let (t, i, s) = (a.tensor(0)?, a.tensor(2)?, a.tensor(3)?);
+            let d = check_scatter("scatter_add_", t, a.int(1)?, i, Some(s))?;
+            in_place(
+                "scatter_add_",
+                t,
+                &[s],
+                |y| scatter_write(y, d, i, s, Scatter::Add),
+                || scatter(t, d as i64, i, s, Scatter::Add),
+            )
+        }
+    );
+    op!(
+        list,
+        "take_along_dim",
+        FUNCTION | METHOD | OUT,
+        "`gather` with broadcasting; flattened without `dim`.",
+        "input: Tensor, indices: Tensor, dim: int? = None",
+        |a| Ok(take_along_dim(a.tensor(0)?, a.tensor(1)?, a.int_opt(2)?)?.into())
+    );
+    op!(
+        list,
+        "take",
+        FUNCTION | METHOD | OUT,
+        "Elements at flat positions.",
+        "input: Tensor, index: Tensor",
+        |a| Ok(take(a.tensor(0)?, a.tensor(1)?)?.into())
+    );
+    op!(
+        list,
+        "masked_select",
+        FUNCTION | METHOD | OUT,
+        "The elements where the bool mask is true, as a vector.",
+        "input: Tensor, mask: Tensor",
+        |a| Ok(masked_select(a.tensor(0)?, a.tensor(1)?)?.into())
+    );
+    op!(
+        list,
+        "masked_scatter",
+        FUNCTION | METHOD,
+        "Elements of `source`, in order, where the bool mask is true.",
+        "input: Tensor, mask: Tensor, source: Tensor",
+        |a| Ok(masked_scatter(a.tensor(0)?, a.tensor(1)?, a.tensor(2)?)?.into())
+    );
+    op!(
+        list,
+        "masked_scatter_",
+        METHOD,
+        "In-place `masked_scatter`.",
+        "input: Tensor, mask: Tensor, source: Tensor",
+        |a| {
+            super::copy_(a.tensor(0)?, &masked_scatter(a.tensor(0)?, a.tensor(1)?, a.tensor(2)?)?)?;
+            Ok(Value::Receiver)
+        }
+    );
+    op!(
+        list,
+        "nonzero",
+        FUNCTION | METHOD | OUT,
+        "The positions of non-zero elements, one row each.",
+        "input: Tensor, *, as_tuple: bool = False",
+        |a| {
             let t = a.tensor(0)?;
             if !a.bool(1)? {
                 return Ok(nonzero(t)?.into());
             }
             let nz = nonzero(&at_least_1d(t)?)?;
             Ok(Value::Tuple(super::unbind(&nz, 1)?))
-        });
-    op!(list, "argwhere", FUNCTION | METHOD, "The positions of non-zero elements, one row each.",
-        "input: Tensor", |a| Ok(nonzero(a.tensor(0)?)?.into()));
-    op!(list, "where", FUNCTION, "The positions of true elements, one vector per dimension.",
-        "condition: Tensor", |a| Ok(Value::Tuple(super::unbind(&nonzero(&at_least_1d(a.tensor(0)?)?)?, 1)?)));
-    op!(list, "index_put", FUNCTION | METHOD, "Writes `values` at the positions given by index tensors.",
-        "input: Tensor, indices: Tensors, values: Tensor, accumulate: bool = False", |a| {
+        }
+    );
+    op!(
+        list,
+        "argwhere",
+        FUNCTION | METHOD,
+        "The positions of non-zero elements, one row each.",
+        "input: Tensor",
+        |a| Ok(nonzero(a.tensor(0)?)?.into())
+    );
+    op!(
+        list,
+        "where",
+        FUNCTION,
+        "The positions of true elements, one vector per dimension.",
+        "condition: Tensor",
+        |a| Ok(Value::Tuple(super::unbind(&nonzero(&at_least_1d(a.tensor(0)?)?)?, 1)?))
+    );
+    op!(
+        list,
+        "index_put",
+        FUNCTION | METHOD,
+        "Writes `values` at the positions given by index tensors.",
+        "input: Tensor, indices: Tensors, values: Tensor, accumulate: bool = False",
+        |a| {
             let idx: Vec<Option<Tensor>> = a.tensors(1)?.iter().cloned().map(Some).collect();
             Ok(index_put(a.tensor(0)?, &idx, a.tensor(2)?, a.bool(3)?)?.into())
-        });
-    op!(list, "index_put_", FUNCTION | METHOD, "In-place `index_put`.",
-        "input: Tensor, indices: Tensors, values: Tensor, accumulate: bool = False", |a| {
+        }
+    );
+    op!(
+        list,
+        "index_put_",
+        FUNCTION | METHOD,
+        "In-place `index_put`.",
+        "input: Tensor, indices: Tensors, values: Tensor, accumulate: bool = False",
+        |a| {
             let idx: Vec<Option<Tensor>> = a.tensors(1)?.iter().cloned().map(Some).collect();
             index_put_(a.tensor(0)?, &idx, a.tensor(2)?, a.bool(3)?)?;
             Ok(Value::Receiver)
-        });
+        }
+    );
 }

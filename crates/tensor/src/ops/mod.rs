@@ -20,6 +20,7 @@ pub mod pad;
 pub mod pointwise;
 pub mod pool;
 pub mod reduce;
+pub mod scan_sort;
 pub mod shape;
 pub mod softmax;
 pub mod view;
@@ -74,5 +75,6 @@ pub fn register() -> Vec<Op> {
     attention::register(&mut list);
     nn_misc::register(&mut list);
     index::register(&mut list);
+    scan_sort::register(&mut list);
     list
 }

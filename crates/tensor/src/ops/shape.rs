@@ -2,7 +2,7 @@
 
 use crate::autograd::{self, needs_grad};
 use crate::op;
-use crate::registry::Op;
+use crate::registry::{Op, Value};
 use crate::tensor::Tensor;
 use pyrite_core::layout::wrap_dim;
 use pyrite_core::{DType, Dims, Result, ensure};
@@ -102,6 +102,188 @@ pub fn stack(ts: &[Tensor], dim: i64) -> Result<Tensor> {
     cat(&parts, d as i64)
 }
 
+/// The elements in reverse order along some dimensions: a copy, as in PyTorch.
+pub fn flip(t: &Tensor, dims: &[i64]) -> Result<Tensor> {
+    let mask = super::reduce::dim_mask(
+        "flip",
+        if dims.is_empty() { return super::clone(t) } else { Some(dims) },
+        t.ndim(),
+    )?;
+    let mut v = t.clone();
+    for (d, m) in mask.iter().enumerate() {
+        if *m {
+            v = super::slice(&v, d as i64, None, None, -1)?;
+        }
+    }
+    super::clone_format(&v, crate::MemoryFormat::Contiguous)
+}
+
+/// Elements moved round along dimensions (or along the flattened tensor).
+pub fn roll(t: &Tensor, shifts: &[i64], dims: &[i64]) -> Result<Tensor> {
+    if dims.is_empty() {
+        ensure!(
+            shifts.len() == 1,
+            Runtime,
+            "roll: shifts and dimensions must align. shifts: {}, dims: 0",
+            shifts.len()
+        );
+        return super::reshape_to(&roll(&super::reshape(t, &[-1])?, shifts, &[0])?, t.shape());
+    }
+    ensure!(
+        shifts.len() == dims.len(),
+        Runtime,
+        "shifts and dimensions must align. shifts: {}, dims:{}",
+        shifts.len(),
+        dims.len()
+    );
+    let mut y = t.clone();
+    for (s, d) in shifts.iter().zip(dims) {
+        let d = wrap_dim("roll", *d, t.ndim())?;
+        let n = y.shape().get(d).copied().unwrap_or(0) as i64;
+        if n == 0 || s.rem_euclid(n) == 0 {
+            continue;
+        }
+        let cut = n - s.rem_euclid(n);
+        y = cat(
+            &[super::narrow(&y, d as i64, cut, n - cut)?, super::narrow(&y, d as i64, 0, cut)?],
+            d as i64,
+        )?;
+    }
+    if y.same(t) { super::clone(t) } else { Ok(y) }
+}
+
+/// The tensor repeated along every dimension.
+pub fn repeat(t: &Tensor, times: &[i64]) -> Result<Tensor> {
+    ensure!(
+        times.len() >= t.ndim(),
+        Runtime,
+        "Number of dimensions of repeat dims ({}) can not be smaller than number of dimensions of tensor ({})",
+        times.len(),
+        t.ndim()
+    );
+    ensure!(
+        times.iter().all(|n| *n >= 0),
+        Runtime,
+        "repeat: Trying to create tensor with negative dimension: {times:?}"
+    );
+    // x [a, b] -> [1, a, 1, b] expanded to [n, a, m, b] and merged: one copy.
+    let lead = times.len() - t.ndim();
+    let (mut one, mut wide, mut out): (SmallVec<[i64; 12]>, SmallVec<[i64; 12]>, SmallVec<[i64; 6]>) =
+        Default::default();
+    for (i, n) in times.iter().enumerate() {
+        let s = if i < lead { 1 } else { t.shape()[i - lead] as i64 };
+        one.extend([1, s]);
+        wide.extend([*n, s]);
+        out.push(match n.checked_mul(s) {
+            Some(v) => v,
+            None => {
+                pyrite_core::bail!(Runtime, "repeat: sizes {times:?} are too large for shape {:?}", t.shape())
+            }
+        });
+    }
+    let y = super::expand(&super::reshape(t, &one)?, &wide)?;
+    super::reshape(&super::clone_format(&y, crate::MemoryFormat::Contiguous)?, &out)
+}
+
+/// NumPy's `tile`: missing repeats are 1.
+fn tile(t: &Tensor, times: &[i64]) -> Result<Tensor> {
+    let mut full: SmallVec<[i64; 6]> = SmallVec::from_elem(1, t.ndim().saturating_sub(times.len()));
+    full.extend_from_slice(times);
+    repeat(t, &full)
+}
+
+/// A mask of the lower (or upper) triangle applied.
+fn triangle(name: &'static str, t: &Tensor, diagonal: i64, upper: bool) -> Result<Tensor> {
+    ensure!(t.ndim() >= 2, Runtime, "{name}: input tensor must have at least 2 dimensions, got {}", t.ndim());
+    let (h, w) = (t.shape()[t.ndim() - 2] as i64, t.shape()[t.ndim() - 1] as i64);
+    let mut keep = Vec::with_capacity((h * w) as usize);
+    for i in 0..h {
+        for j in 0..w {
+            let inside = if upper { j - i >= diagonal } else { j - i <= diagonal };
+            keep.push(pyrite_core::dtype::Bool8(!inside as u8));
+        }
+    }
+    let drop = super::to_device(&Tensor::from_slice(&keep, &[h as usize, w as usize])?, t.device())?;
+    super::masked_fill(t, &drop, super::Operand::Number(pyrite_core::Scalar::Int(0)))
+}
+
+pub fn tril(t: &Tensor, diagonal: i64) -> Result<Tensor> {
+    triangle("tril", t, diagonal, false)
+}
+
+pub fn triu(t: &Tensor, diagonal: i64) -> Result<Tensor> {
+    triangle("triu", t, diagonal, true)
+}
+
+/// A vector as the diagonal of a matrix, or a matrix's diagonal as a vector.
+fn diag(t: &Tensor, offset: i64) -> Result<Tensor> {
+    match t.ndim() {
+        1 => {
+            let n = t.shape()[0] + offset.unsigned_abs() as usize;
+            let z = Tensor::zeros(&[n, n], t.dtype(), t.device())?;
+            let d = super::diagonal(&z, offset, 0, 1)?;
+            super::copy_(&d, t)?;
+            Ok(z)
+        }
+        2 => super::clone(&super::diagonal(t, offset, 0, 1)?),
+        n => pyrite_core::bail!(Runtime, "diag(): Supports 1D or 2D tensors. Got {n}D"),
+    }
+}
+
+/// Each element `n` times in a row along `dim`.
+fn repeat_interleave(t: &Tensor, times: &Tensor, dim: Option<i64>) -> Result<Tensor> {
+    let (x, d) = match dim {
+        Some(d) => (t.clone(), wrap_dim("repeat_interleave", d, t.ndim())?),
+        None => (super::reshape(t, &[-1])?, 0),
+    };
+    let n = x.shape().get(d).copied().unwrap_or(1);
+    let times = super::to_dtype(times, DType::I64)?.to_vec::<i64>()?;
+    ensure!(
+        times.len() == n || times.len() == 1,
+        Shape,
+        "repeats must have the same size as input along dim, but got repeats.size(0) = {} and input.size({d}) = {n}",
+        times.len()
+    );
+    ensure!(times.iter().all(|r| *r >= 0), Runtime, "repeats can not be negative");
+    let mut at = Vec::new();
+    for i in 0..n {
+        let r = times[if times.len() == 1 { 0 } else { i }];
+        at.extend(std::iter::repeat_n(i as i64, r as usize));
+    }
+    let idx = super::to_device(&Tensor::from_slice(&at, &[at.len()])?, t.device())?;
+    super::index::index_select(&x, d as i64, &idx)
+}
+
+/// All tensors expanded to their common shape.
+fn broadcast_tensors(ts: &[Tensor]) -> Result<Vec<Tensor>> {
+    let mut shape = Dims::new();
+    for t in ts {
+        shape = pyrite_core::layout::broadcast("broadcast_tensors", &shape, t.shape())?;
+    }
+    ts.iter().map(|t| super::expand_to(t, &shape)).collect()
+}
+
+fn at_least(t: &Tensor, n: usize) -> Result<Tensor> {
+    let mut y = t.clone();
+    while y.ndim() < n {
+        y = super::unsqueeze(&y, 0)?;
+    }
+    Ok(y)
+}
+
+fn at_least_3(t: &Tensor) -> Result<Tensor> {
+    match t.ndim() {
+        0 => super::reshape(t, &[1, 1, 1]),
+        1 => super::unsqueeze(&super::unsqueeze(t, 0)?, -1),
+        2 => super::unsqueeze(t, -1),
+        _ => Ok(t.clone()),
+    }
+}
+
+fn all_at_least(ts: &[Tensor], n: usize) -> Result<Vec<Tensor>> {
+    ts.iter().map(|t| if n == 3 { at_least_3(t) } else { at_least(t, n) }).collect()
+}
+
 pub fn register(list: &mut Vec<Op>) {
     op!(
         list,
@@ -120,4 +302,107 @@ pub fn register(list: &mut Vec<Op>) {
         "tensors: Tensors, dim: int = 0",
         |a| Ok(stack(a.tensors(0)?, a.int(1)?)?.into())
     );
+    op!(
+        list,
+        "flip",
+        FUNCTION | METHOD,
+        "The elements in reverse order along `dims`: a copy.",
+        "input: Tensor, dims: size",
+        |a| Ok(flip(a.tensor(0)?, a.ints(1)?)?.into())
+    );
+    op!(list, "fliplr", FUNCTION | METHOD, "Columns in reverse order.", "input: Tensor", |a| Ok(flip(
+        a.tensor(0)?,
+        &[1]
+    )?
+    .into()));
+    op!(list, "flipud", FUNCTION | METHOD, "Rows in reverse order.", "input: Tensor", |a| Ok(flip(
+        a.tensor(0)?,
+        &[0]
+    )?
+    .into()));
+    op!(
+        list,
+        "roll",
+        FUNCTION | METHOD,
+        "Elements moved round along dimensions.",
+        "input: Tensor, shifts: ints, dims: ints = ()",
+        |a| Ok(roll(a.tensor(0)?, a.ints(1)?, a.ints(2)?)?.into())
+    );
+    op!(
+        list,
+        "repeat",
+        METHOD,
+        "The tensor repeated along every dimension: a copy.",
+        "input: Tensor, repeats: size",
+        |a| Ok(repeat(a.tensor(0)?, a.ints(1)?)?.into())
+    );
+    op!(
+        list,
+        "tile",
+        FUNCTION | METHOD,
+        "The tensor repeated as NumPy's tile does.",
+        "input: Tensor, dims: size",
+        |a| Ok(tile(a.tensor(0)?, a.ints(1)?)?.into())
+    );
+    op!(list, "repeat_interleave", FUNCTION | METHOD, "Each element several times in a row.",
+        "input: Tensor, repeats: int, dim: int? = None", |a| Ok(repeat_interleave(a.tensor(0)?, &Tensor::from_slice(&[a.int(1)?], &[1])?, a.int_opt(2)?)?.into());
+        "input: Tensor, repeats: Tensor, dim: int? = None", |a| Ok(repeat_interleave(a.tensor(0)?, a.tensor(1)?, a.int_opt(2)?)?.into()));
+    op!(
+        list,
+        "tril",
+        FUNCTION | METHOD | OUT,
+        "The lower triangle; the rest is 0.",
+        "input: Tensor, diagonal: int = 0",
+        |a| Ok(tril(a.tensor(0)?, a.int(1)?)?.into())
+    );
+    op!(
+        list,
+        "triu",
+        FUNCTION | METHOD | OUT,
+        "The upper triangle; the rest is 0.",
+        "input: Tensor, diagonal: int = 0",
+        |a| Ok(triu(a.tensor(0)?, a.int(1)?)?.into())
+    );
+    op!(
+        list,
+        "diag",
+        FUNCTION | METHOD | OUT,
+        "A vector as a diagonal matrix, or a matrix's diagonal.",
+        "input: Tensor, diagonal: int = 0",
+        |a| Ok(diag(a.tensor(0)?, a.int(1)?)?.into())
+    );
+    op!(
+        list,
+        "broadcast_tensors",
+        FUNCTION,
+        "All tensors expanded to their common shape.",
+        "tensors: Tensors",
+        |a| Ok(Value::Tuple(broadcast_tensors(a.tensors(0)?)?))
+    );
+    op!(
+        list,
+        "hstack",
+        FUNCTION | OUT,
+        "Joins along the second dimension (the first for vectors).",
+        "tensors: Tensors",
+        |a| {
+            let ts = all_at_least(a.tensors(0)?, 1)?;
+            let dim = if ts.first().is_some_and(|t| t.ndim() == 1) { 0 } else { 1 };
+            Ok(cat(&ts, dim)?.into())
+        }
+    );
+    op!(
+        list,
+        "vstack",
+        FUNCTION | OUT,
+        alias = ["row_stack"],
+        "Joins along the first dimension; vectors are rows.",
+        "tensors: Tensors",
+        |a| Ok(cat(&all_at_least(a.tensors(0)?, 2)?, 0)?.into())
+    );
+    op!(list, "dstack", FUNCTION | OUT, "Joins along the third dimension.", "tensors: Tensors", |a| Ok(cat(
+        &all_at_least(a.tensors(0)?, 3)?,
+        2
+    )?
+    .into()));
 }
