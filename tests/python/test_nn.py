@@ -511,6 +511,39 @@ def test_shuffles():
     assert nn.PixelUnshuffle(2)(y).tolist() == x.tolist()
 
 
+def test_embedding_options():
+    w = torch.tensor([[3.0, 4.0], [0.3, 0.4], [6.0, 8.0]], requires_grad=True)
+    i = torch.tensor([0, 1, 0])
+    F.embedding(i, w, scale_grad_by_freq=True).sum().backward()
+    close(w.grad, [[1, 1], [1, 1], [0, 0]])
+    out = F.embedding(i, w, max_norm=1.0)
+    close(out, [[0.6, 0.8], [0.3, 0.4], [0.6, 0.8]])
+    close(w, [[0.6, 0.8], [0.3, 0.4], [6, 8]])  # rows that are not used stay
+
+
+def test_one_hot():
+    assert F.one_hot(torch.tensor([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert F.one_hot(torch.tensor([[1]]), 4).tolist() == [[[0, 1, 0, 0]]]
+    for bad in (lambda: F.one_hot(torch.tensor([3]), 3), lambda: F.one_hot(torch.tensor([-1]))):
+        with pytest.raises(RuntimeError):
+            bad()
+
+
+def test_attention():
+    rng = np.random.default_rng(5)
+    q, k, v = (rng.normal(size=(2, 4, n, 8)) for n in (3, 5, 5))
+    scores = q @ k.swapaxes(-1, -2) / math.sqrt(8)
+    attend = lambda s: softmax(s, -1) @ v
+    args = [torch.from_numpy(a) for a in (q, k, v)]
+    close(F.scaled_dot_product_attention(*args), attend(scores), 1e-9)
+    causal = np.tril(np.ones((3, 5), bool))
+    close(F.scaled_dot_product_attention(*args, is_causal=True), attend(np.where(causal, scores, -np.inf)), 1e-9)
+    close(F.scaled_dot_product_attention(*args, attn_mask=torch.from_numpy(scores), scale=0.0), attend(scores), 1e-9)
+    few = [args[0], args[1][:, :2], args[2][:, :2]]
+    many = [few[0], few[1].repeat_interleave(2, 1), few[2].repeat_interleave(2, 1)]
+    close(F.scaled_dot_product_attention(*few, enable_gqa=True), F.scaled_dot_product_attention(*many).numpy(), 1e-9)
+
+
 # --- losses ----------------------------------------------------------------------------------------------------------
 rng = np.random.default_rng(1)
 P, T = rng.uniform(0.05, 0.95, (4, 3)), rng.uniform(0.05, 0.95, (4, 3))

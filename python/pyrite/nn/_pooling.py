@@ -1,4 +1,4 @@
-"""Pooling functions for `pyrite.nn.functional`: 1-d and 2-d, by the core's 2-d kernels."""
+"""Pooling functions for `pyrite.nn.functional`: 1-d to 3-d, thin over the core's kernels."""
 
 from .. import _C
 
@@ -7,73 +7,73 @@ _nn = _C._nn
 __all__ = [
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "avg_pool1d",
     "avg_pool2d",
+    "avg_pool3d",
     "lp_pool1d",
     "lp_pool2d",
     "max_pool1d",
     "max_pool1d_with_indices",
     "max_pool2d",
     "max_pool2d_with_indices",
+    "max_pool3d",
+    "max_pool3d_with_indices",
 ]
 
 
-def _one(v):
-    return v[0] if isinstance(v, (tuple, list)) else v
+def _max_pool(n):
+    """``max_pool<n>d`` and ``max_pool<n>d_with_indices``."""
+    plain, both = getattr(_nn, f"max_pool{n}d"), getattr(_nn, f"max_pool{n}d_with_indices")
+
+    def with_indices(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+        return tuple(both(input, kernel_size, stride or None, padding, dilation, ceil_mode))
+
+    def pool(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+        if return_indices:
+            return tuple(both(input, kernel_size, stride or None, padding, dilation, ceil_mode))
+        return plain(input, kernel_size, stride or None, padding, dilation, ceil_mode)
+
+    dims = ", ".join("DHW"[3 - n :]) if n > 1 else "L"
+    pool.__name__ = pool.__qualname__ = f"max_pool{n}d"
+    pool.__doc__ = f"""Maximum over windows of (N, C, {dims}) or (C, {dims}); the stride defaults to the window's size.
+
+    With ``return_indices`` also the flat position of each maximum in its plane.
+    """
+    with_indices.__name__ = with_indices.__qualname__ = f"max_pool{n}d_with_indices"
+    with_indices.__doc__ = f""":func:`max_pool{n}d` that also returns the positions of the maxima."""
+    return pool, with_indices
 
 
-def max_pool2d_with_indices(
-    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
-):  # fmt: skip
-    """Maximum over windows and the flat position of each maximum in its (H, W) plane."""
-    stride = kernel_size if stride is None else stride
-    return tuple(_nn.max_pool2d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode))
-
-
-def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-    """Maximum over windows of (N, C, H, W) or (C, H, W)."""
-    stride = kernel_size if stride is None else stride
-    if return_indices:
-        return tuple(_nn.max_pool2d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode))
-    return _nn.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
-
-
-def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-    """Maximum over windows of (N, C, L) or (C, L)."""
-    k = _one(kernel_size)
-    s = k if stride is None else _one(stride)
-    args = (input.unsqueeze(-2), (1, k), (1, s), (0, _one(padding)), (1, _one(dilation)), ceil_mode)
-    if return_indices:
-        out, index = _nn.max_pool2d_with_indices(*args)
-        return out.squeeze(-2), index.squeeze(-2)
-    return _nn.max_pool2d(*args).squeeze(-2)
-
-
-def max_pool1d_with_indices(
-    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
-):  # fmt: skip
-    """:func:`max_pool1d` that also returns the positions of the maxima."""
-    return max_pool1d(input, kernel_size, stride, padding, dilation, ceil_mode, True)
-
-
-def avg_pool2d(
-    input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
-):  # fmt: skip
-    """Mean over windows of (N, C, H, W) or (C, H, W)."""
-    stride = kernel_size if stride is None else stride
-    return _nn.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+max_pool1d, max_pool1d_with_indices = _max_pool(1)
+max_pool2d, max_pool2d_with_indices = _max_pool(2)
+max_pool3d, max_pool3d_with_indices = _max_pool(3)
 
 
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     """Mean over windows of (N, C, L) or (C, L)."""
-    k = _one(kernel_size)
-    s = k if stride is None else _one(stride)
-    out = _nn.avg_pool2d(
-        input.unsqueeze(-2), (1, k), (1, s), (0, _one(padding)), ceil_mode, count_include_pad, None
-    )  # fmt: skip
-    return out.squeeze(-2)
+    return _nn.avg_pool1d(input, kernel_size, stride or None, padding, ceil_mode, count_include_pad)
+
+
+def avg_pool2d(
+    input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+):
+    """Mean over windows of (N, C, H, W) or (C, H, W)."""
+    return _nn.avg_pool2d(input, kernel_size, stride or None, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def avg_pool3d(
+    input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+):
+    """Mean over windows of (N, C, D, H, W) or (C, D, H, W)."""
+    return _nn.avg_pool3d(input, kernel_size, stride or None, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def adaptive_avg_pool1d(input, output_size):
+    """1-d :func:`adaptive_avg_pool2d`."""
+    return _nn.adaptive_avg_pool1d(input, _sizes(input, output_size, 1))
 
 
 def adaptive_avg_pool2d(input, output_size):
@@ -81,9 +81,13 @@ def adaptive_avg_pool2d(input, output_size):
     return _nn.adaptive_avg_pool2d(input, _sizes(input, output_size, 2))
 
 
-def adaptive_avg_pool1d(input, output_size):
-    """1-d :func:`adaptive_avg_pool2d`."""
-    return _nn.adaptive_avg_pool2d(input.unsqueeze(-2), (1, *_sizes(input, output_size, 1))).squeeze(-2)
+def adaptive_avg_pool3d(input, output_size):
+    """3-d :func:`adaptive_avg_pool2d`."""
+    return _nn.adaptive_avg_pool3d(input, _sizes(input, output_size, 3))
+
+
+def _one(v):
+    return v[0] if isinstance(v, (tuple, list)) else v
 
 
 def _sizes(input, output_size, n):

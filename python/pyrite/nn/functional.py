@@ -5,6 +5,7 @@ Thin over `_C._nn`, where the fused kernels live; composites of tensor operation
 """
 
 from .. import _C
+from ._attention import scaled_dot_product_attention as scaled_dot_product_attention
 from ._losses import *  # noqa: F403
 from ._losses import _check_reduction  # noqa: F401
 from ._pooling import *  # noqa: F403
@@ -19,27 +20,22 @@ linear = _nn.linear
 conv1d = _nn.conv1d
 conv2d = _nn.conv2d
 conv3d = _nn.conv3d
+conv_transpose1d = _nn.conv_transpose1d
 conv_transpose2d = _nn.conv_transpose2d
-scaled_dot_product_attention = _nn.scaled_dot_product_attention
-one_hot = _nn.one_hot
-
-
-def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-    """Transposed 1-d convolution: (N, C, L) or (C, L) with weight (C, K / groups, kernel)."""
-
-    def one(v):
-        return v[0] if isinstance(v, (tuple, list)) else v
-
-    out = conv_transpose2d(
-        input.unsqueeze(-2), weight.unsqueeze(-2), bias, (1, one(stride)), (0, one(padding)), (0, one(output_padding)),
-        groups, (1, one(dilation)),
-    )  # fmt: skip
-    return out.squeeze(-2)
+conv_transpose3d = _nn.conv_transpose3d
 
 
 def bilinear(input1, input2, weight, bias=None):
     """``x1^T W x2 + b`` for every output feature: (*, in1), (*, in2), weight (out, in1, in2) -> (*, out)."""
-    left = _C.einsum("...i,oij->...oj", input1, weight)
+    out_features, in1, in2 = weight.shape
+    if input1.shape[-1] != in1 or input2.shape[-1] != in2:
+        raise RuntimeError(
+            f"bilinear: inputs of shapes {tuple(input1.shape)} and {tuple(input2.shape)} don't fit a weight of shape "
+            f"{tuple(weight.shape)} (out, in1, in2)"
+        )
+    # One matrix product for all output features: (*, in1) x (in1, out in2).
+    left = input1.matmul(weight.transpose(0, 1).reshape(in1, out_features * in2))
+    left = left.reshape((*input1.shape[:-1], out_features, in2))
     out = (left * input2.unsqueeze(-2)).sum(-1)
     return out if bias is None else out + bias
 
@@ -59,17 +55,59 @@ def embedding(
             raise AssertionError("Padding_idx must be within num_embeddings")
         if padding_idx < 0:
             padding_idx += rows
+    if input.dtype not in (_C.int64, _C.int32):
+        raise RuntimeError(f"embedding: indices must be int64 or int32, but got {input.dtype}")
+    if weight.dim() != 2:
+        raise RuntimeError(f"'weight' must be 2-D, but got shape {tuple(weight.shape)}")
+    flat = input.reshape(-1)
     if max_norm is not None:
-        prev = _C._set_grad_enabled(False)
-        try:
-            used = input.reshape(-1).unique()
-            picked = weight.index_select(0, used)
-            norms = picked.norm(norm_type, dim=1, keepdim=True)
-            scale = _C.where(norms > max_norm, max_norm / (norms + 1e-7), _C.ones_like(norms))
-            weight.index_copy_(0, used, picked * scale)
-        finally:
-            _C._set_grad_enabled(prev)
-    return _nn.embedding(input, weight, padding_idx=padding_idx, scale_grad_by_freq=scale_grad_by_freq)
+        _renorm_rows(weight, flat, max_norm, norm_type)
+    out = weight.index_select(0, flat).reshape((*input.shape, weight.shape[1]))
+    if scale_grad_by_freq and weight.requires_grad:
+        one = _C.ones(flat.numel(), dtype=weight.dtype, device=weight.device)
+        counts = _C.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device).index_add(
+            0, flat.to(_C.int64), one
+        )
+        share = (1 / counts.index_select(0, flat)).reshape((*input.shape, 1))
+        out = out * share + (out * (1 - share)).detach()
+    if padding_idx is not None and weight.requires_grad:
+        out = _C.where((input == padding_idx).unsqueeze(-1), out.detach(), out)
+    return out
+
+
+def _renorm_rows(weight, used, max_norm, norm_type):
+    prev = _C._set_grad_enabled(False)
+    try:
+        norms = weight.norm(norm_type, 1)
+        chosen = _C.zeros(weight.shape[0], dtype=_C.bool, device=weight.device)
+        chosen[used.to(_C.int64)] = True
+        scale = _C.where(chosen & (norms > max_norm), max_norm / (norms + 1e-7), _C.ones_like(norms))
+        weight.mul_(scale.unsqueeze(1))
+    finally:
+        _C._set_grad_enabled(prev)
+
+
+def one_hot(tensor, num_classes=-1):
+    """Classes (*) int64 -> (*, num_classes) with a 1 at each class; -1 means one more than the largest.
+
+    RuntimeError for negative classes and for classes not below ``num_classes``.
+    """
+    if tensor.dtype != _C.int64:
+        raise RuntimeError(f"one_hot is only applicable to index tensor of type LongTensor, but got {tensor.dtype}")
+    if tensor.numel() == 0:
+        if num_classes <= 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        return _C.zeros((*tensor.shape, num_classes), dtype=_C.int64, device=tensor.device)
+    if int(tensor.min()) < 0:
+        raise RuntimeError("Class values must be non-negative.")
+    largest = int(tensor.max())
+    if num_classes == -1:
+        num_classes = largest + 1
+    elif num_classes < 1:
+        raise RuntimeError("num_classes should be positive")
+    elif largest >= num_classes:
+        raise RuntimeError(f"Class values must be smaller than num_classes: got {largest} for {num_classes} classes")
+    return (tensor.unsqueeze(-1) == _C.arange(num_classes, device=tensor.device)).to(_C.int64)
 
 
 def pad(input, pad, mode="constant", value=None):
@@ -134,15 +172,22 @@ def relu_(input):
 
 def _activation(name, doc, *params):
     """Builds ``f(input, <params>, inplace=False)`` and ``f_`` around the core's kernel."""
-    op = getattr(_nn, name)
-    signature = "".join(f", {p}={d!r}" for p, d in params)
+    # PyTorch has some activations at its top level only (selu, celu, threshold, ...).
+    home = _nn if hasattr(_nn, name) else _C
+    op, op_ = getattr(home, name), getattr(home, name + "_", None)
+    if op_ is None:
+
+        def op_(input, *args):
+            return _in_place(input, op, *args)
+
+    signature = "".join(f", {p}" if d is None else f", {p}={d!r}" for p, d in params)
     passed = "".join(f", {p}" for p, _ in params)
-    scope = {"_op": op, "_in_place": _in_place}
+    scope = {"_op": op, "_op_": op_}
     exec(
         f"def {name}(input{signature}, inplace=False):\n"
-        f"    return _in_place(input, _op{passed}) if inplace else _op(input{passed})\n"
+        f"    return _op_(input{passed}) if inplace else _op(input{passed})\n"
         f"def {name}_(input{signature}):\n"
-        f"    return _in_place(input, _op{passed})\n",
+        f"    return _op_(input{passed})\n",
         scope,
     )
     scope[name].__doc__ = doc
@@ -161,6 +206,9 @@ relu6, relu6_ = _activation("relu6", "x limited to [0, 6].")
 silu, silu_ = _activation("silu", "x * sigmoid(x).")
 mish, mish_ = _activation("mish", "x * tanh(softplus(x)) (Misra 2019).")
 hardsigmoid, hardsigmoid_ = _activation("hardsigmoid", "relu6(x + 3) / 6.")
+threshold, threshold_ = _activation(
+    "threshold", "x where x > threshold, else ``value``.", ("threshold", None), ("value", None)
+)
 hardswish, hardswish_ = _activation("hardswish", "x * relu6(x + 3) / 6 (Howard et al. 2019).")
 
 gelu = _nn.gelu
@@ -168,18 +216,8 @@ softplus = _nn.softplus
 softsign = _nn.softsign
 logsigmoid = _nn.logsigmoid
 tanhshrink = _nn.tanhshrink
-hardshrink = _nn.hardshrink
+hardshrink = _C.hardshrink
 softshrink = _nn.softshrink
-
-
-def threshold(input, threshold, value, inplace=False):
-    """x where x > threshold, else ``value``."""
-    return _in_place(input, _nn.threshold, threshold, value) if inplace else _nn.threshold(input, threshold, value)
-
-
-def threshold_(input, threshold, value):
-    """In-place :func:`threshold`."""
-    return _in_place(input, _nn.threshold, threshold, value)
 
 
 def sigmoid(input):
@@ -192,16 +230,7 @@ def tanh(input):
     return input.tanh()
 
 
-def prelu(input, weight):
-    """x for x > 0, else weight * x; one weight, or one per channel (dimension 1)."""
-    if weight.numel() != 1:
-        if weight.dim() != 1 or input.dim() < 2 or weight.shape[0] != input.shape[1]:
-            raise RuntimeError(
-                f"prelu: weight of shape {tuple(weight.shape)} must have one value, or one per channel of the input "
-                f"{tuple(input.shape)} (dimension 1)"
-            )
-        weight = weight.view(-1, *(1,) * (input.dim() - 2))
-    return _C.where(input > 0, input, weight * input)
+prelu = _C.prelu
 
 
 def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
@@ -221,12 +250,7 @@ def rrelu_(input, lower=1.0 / 8, upper=1.0 / 3, training=False):
     return rrelu(input, lower, upper, training, True)
 
 
-def glu(input, dim=-1):
-    """First half times sigmoid of the second half along ``dim`` (Dauphin et al. 2016)."""
-    if input.shape[dim] % 2:
-        raise RuntimeError(f"Halving dimension must be even, but dimension {dim} is size {input.shape[dim]}")
-    a, b = input.chunk(2, dim)
-    return a * b.sigmoid()
+glu = _nn.glu
 
 
 def _softmax_dim(name, dim, ndim):
@@ -295,26 +319,13 @@ def instance_norm(
     shape = tuple(input.shape)
     if len(shape) < 3:
         raise ValueError(f"instance_norm: expected input (N, C, *), but got shape {shape}")
-    n, c, rest = shape[0], shape[1], shape[2:]
-    if not use_input_stats:
-        return _nn.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    spatial = 1
-    for s in rest:
-        spatial *= s
-    if spatial == 1:
-        raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
-
-    def repeated(t):
-        return None if t is None else t.repeat(n)
-
-    mean, var = repeated(running_mean), repeated(running_var)
-    out = _nn.batch_norm(
-        input.reshape(1, n * c, *rest), mean, var, repeated(weight), repeated(bias), True, momentum, eps
-    ).reshape(shape)  # fmt: skip
-    for running, updated in ((running_mean, mean), (running_var, var)):
-        if running is not None:
-            running.copy_(updated.view(n, c).mean(0))
-    return out
+    if use_input_stats:
+        spatial = 1
+        for n in shape[2:]:
+            spatial *= n
+        if spatial == 1:
+            raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
+    return _nn.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
 
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):

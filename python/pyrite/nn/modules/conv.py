@@ -9,7 +9,7 @@ from ..parameter import Parameter
 from ._size import ntuple
 from .module import Module
 
-__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
 
 class _ConvNd(Module):
@@ -266,3 +266,15 @@ class ConvTranspose2d(_ConvTranspose):
 
     _n = 2
     _function = staticmethod(F.conv_transpose2d)
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """Transposed 3-d convolution: (N, C, D, H, W) -> (N, K, D', H', W'); sizes as in :class:`ConvTranspose1d`.
+
+    >>> import pyrite as torch
+    >>> torch.nn.ConvTranspose3d(2, 1, 2, stride=2)(torch.randn(1, 2, 3, 3, 3)).shape
+    torch.Size([1, 1, 6, 6, 6])
+    """
+
+    _n = 3
+    _function = staticmethod(F.conv_transpose3d)

@@ -6,14 +6,17 @@ from .module import Module
 __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
+    "AvgPool3d",
     "LPPool1d",
     "LPPool2d",
     "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
 ]
 
 
@@ -62,6 +65,20 @@ class MaxPool2d(_MaxPoolNd):
         )
 
 
+class MaxPool3d(_MaxPoolNd):
+    """Maximum over windows: (N, C, D, H, W) -> (N, C, D', H', W').
+
+    >>> import pyrite as torch
+    >>> torch.nn.MaxPool3d(2)(torch.randn(1, 2, 4, 4, 4)).shape
+    torch.Size([1, 2, 2, 2, 2])
+    """
+
+    def forward(self, input):
+        return F.max_pool3d(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
+
+
 class AvgPool1d(Module):
     """Mean over windows: (N, C, L) -> (N, C, L').
 
@@ -88,13 +105,8 @@ class AvgPool1d(Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AvgPool2d(Module):
-    """Mean over windows: (N, C, H, W) -> (N, C, H', W').
-
-    >>> import pyrite as torch
-    >>> torch.nn.AvgPool2d(2)(torch.ones(1, 1, 4, 4)).tolist()
-    [[[[1.0, 1.0], [1.0, 1.0]]]]
-    """
+class _AvgPoolNd(Module):
+    _function = None
 
     def __init__(
         self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
@@ -108,13 +120,35 @@ class AvgPool2d(Module):
         self.divisor_override = divisor_override
 
     def forward(self, input):
-        return F.avg_pool2d(
+        return self._function(
             input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
             self.divisor_override,
         )  # fmt: skip
 
     def extra_repr(self):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AvgPool2d(_AvgPoolNd):
+    """Mean over windows: (N, C, H, W) -> (N, C, H', W').
+
+    >>> import pyrite as torch
+    >>> torch.nn.AvgPool2d(2)(torch.ones(1, 1, 4, 4)).tolist()
+    [[[[1.0, 1.0], [1.0, 1.0]]]]
+    """
+
+    _function = staticmethod(F.avg_pool2d)
+
+
+class AvgPool3d(_AvgPoolNd):
+    """Mean over windows: (N, C, D, H, W) -> (N, C, D', H', W').
+
+    >>> import pyrite as torch
+    >>> torch.nn.AvgPool3d(2)(torch.ones(1, 1, 2, 2, 2)).tolist()
+    [[[[[1.0]]]]]
+    """
+
+    _function = staticmethod(F.avg_pool3d)
 
 
 class _LPPoolNd(Module):
@@ -194,6 +228,21 @@ class AdaptiveAvgPool2d(_AdaptivePoolNd):
 
     def forward(self, input):
         return F.adaptive_avg_pool2d(input, self.output_size)
+
+
+class AdaptiveAvgPool3d(_AdaptivePoolNd):
+    """Mean over nearly equal windows: (N, C, D, H, W) -> (N, C, *output_size).
+
+    >>> import pyrite as torch
+    >>> torch.nn.AdaptiveAvgPool3d(1)(torch.ones(1, 3, 4, 4, 4)).shape
+    torch.Size([1, 3, 1, 1, 1])
+    """
+
+    def __init__(self, output_size):
+        super().__init__(output_size)
+
+    def forward(self, input):
+        return F.adaptive_avg_pool3d(input, self.output_size)
 
 
 class AdaptiveMaxPool1d(_AdaptivePoolNd):

@@ -102,13 +102,14 @@ class TensorDataset(Dataset):
 
 
 def _rows(t, indices):
-    index = indices if isinstance(indices, _C.Tensor) else _C.tensor(indices, dtype=_C.int64)
-    if t.device.type != "cpu":
-        index = index.to(t.device)
     n = t.shape[0]
-    if len(indices) and int(index.min()) < 0:
-        index = _C.where(index < 0, index + n, index)
-    return t.index_select(0, index)
+    if isinstance(indices, _C.Tensor):
+        index = _C.where(indices < 0, indices + n, indices)
+    else:
+        if len(indices) and min(indices) < 0:
+            indices = [i + n if i < 0 else i for i in indices]
+        index = _C.tensor(indices, dtype=_C.int64)
+    return t.index_select(0, index if t.device.type == "cpu" else index.to(t.device))
 
 
 class StackDataset(Dataset):
