@@ -5,7 +5,6 @@ Thin over `_C._nn`, where the fused kernels live; composites of tensor operation
 """
 
 from .. import _C
-from ._attention import scaled_dot_product_attention as scaled_dot_product_attention
 from ._losses import *  # noqa: F403
 from ._losses import _check_reduction  # noqa: F401
 from ._pooling import *  # noqa: F403
@@ -23,6 +22,8 @@ conv3d = _nn.conv3d
 conv_transpose1d = _nn.conv_transpose1d
 conv_transpose2d = _nn.conv_transpose2d
 conv_transpose3d = _nn.conv_transpose3d
+scaled_dot_product_attention = _nn.scaled_dot_product_attention
+one_hot = _nn.one_hot
 
 
 def bilinear(input1, input2, weight, bias=None):
@@ -55,24 +56,11 @@ def embedding(
             raise AssertionError("Padding_idx must be within num_embeddings")
         if padding_idx < 0:
             padding_idx += rows
-    if input.dtype not in (_C.int64, _C.int32):
-        raise RuntimeError(f"embedding: indices must be int64 or int32, but got {input.dtype}")
-    if weight.dim() != 2:
-        raise RuntimeError(f"'weight' must be 2-D, but got shape {tuple(weight.shape)}")
-    flat = input.reshape(-1)
     if max_norm is not None:
-        _renorm_rows(weight, flat, max_norm, norm_type)
-    out = weight.index_select(0, flat).reshape((*input.shape, weight.shape[1]))
-    if scale_grad_by_freq and weight.requires_grad:
-        one = _C.ones(flat.numel(), dtype=weight.dtype, device=weight.device)
-        counts = _C.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device).index_add(
-            0, flat.to(_C.int64), one
-        )
-        share = (1 / counts.index_select(0, flat)).reshape((*input.shape, 1))
-        out = out * share + (out * (1 - share)).detach()
-    if padding_idx is not None and weight.requires_grad:
-        out = _C.where((input == padding_idx).unsqueeze(-1), out.detach(), out)
-    return out
+        _renorm_rows(weight, input.reshape(-1), max_norm, norm_type)
+    return _nn.embedding(
+        input, weight, padding_idx=-1 if padding_idx is None else padding_idx, scale_grad_by_freq=scale_grad_by_freq
+    )
 
 
 def _renorm_rows(weight, used, max_norm, norm_type):
@@ -85,29 +73,6 @@ def _renorm_rows(weight, used, max_norm, norm_type):
         weight.mul_(scale.unsqueeze(1))
     finally:
         _C._set_grad_enabled(prev)
-
-
-def one_hot(tensor, num_classes=-1):
-    """Classes (*) int64 -> (*, num_classes) with a 1 at each class; -1 means one more than the largest.
-
-    RuntimeError for negative classes and for classes not below ``num_classes``.
-    """
-    if tensor.dtype != _C.int64:
-        raise RuntimeError(f"one_hot is only applicable to index tensor of type LongTensor, but got {tensor.dtype}")
-    if tensor.numel() == 0:
-        if num_classes <= 0:
-            raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        return _C.zeros((*tensor.shape, num_classes), dtype=_C.int64, device=tensor.device)
-    if int(tensor.min()) < 0:
-        raise RuntimeError("Class values must be non-negative.")
-    largest = int(tensor.max())
-    if num_classes == -1:
-        num_classes = largest + 1
-    elif num_classes < 1:
-        raise RuntimeError("num_classes should be positive")
-    elif largest >= num_classes:
-        raise RuntimeError(f"Class values must be smaller than num_classes: got {largest} for {num_classes} classes")
-    return (tensor.unsqueeze(-1) == _C.arange(num_classes, device=tensor.device)).to(_C.int64)
 
 
 def pad(input, pad, mode="constant", value=None):
