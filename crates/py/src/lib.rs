@@ -1,1 +1,42 @@
-//! Placeholder.
+//! `pyrite._C`: the Python face of the core. `bind` makes the registry callable, `tensor` is the
+//! Tensor class, `enter` the door into the core; the other files are what the registry does not know.
+
+mod args;
+mod attrs;
+mod autograd;
+mod bind;
+mod data;
+mod dlpack;
+mod enter;
+mod error;
+mod generator;
+mod hooks;
+mod indexing;
+mod interop;
+mod module;
+mod node;
+mod operators;
+mod optim;
+mod signature;
+mod tensor;
+mod types;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = true)]
+#[pyo3(name = "_C")]
+fn init(m: &Bound<PyModule>) -> PyResult<()> {
+    pyrite_tensor::set_interrupt_check(enter::check_signals);
+    error::register(m)?;
+    types::register(m)?;
+    m.add_class::<tensor::PyTensor>()?;
+    generator::register(m)?;
+    hooks::register(m)?;
+    autograd::register(m)?;
+    data::register(m)?;
+    interop::register(m)?;
+    dlpack::register(m)?;
+    optim::register(m)?;
+    module::register(m)?;
+    bind::register(m)
+}

@@ -275,6 +275,17 @@ impl Tensor {
         Ok(id)
     }
 
+    /// Drops the hooks that live on this leaf (for the binding's garbage collection).
+    pub fn clear_leaf_hooks(&self) {
+        let Some(meta) = self.meta() else { return };
+        let (hooks, post) = {
+            let mut m = meta.lock();
+            (std::mem::take(&mut m.hooks), std::mem::take(&mut m.post_accumulate))
+        };
+        // Dropped after the lock is gone: a hook's destructor may look at this tensor.
+        drop((hooks, post));
+    }
+
     /// The hooks that live on this leaf (for the binding's garbage collection).
     pub fn leaf_hooks(&self) -> Vec<Arc<dyn Hook>> {
         self.meta().map(|m| m.lock().hooks.iter().map(|h| h.1.clone()).collect()).unwrap_or_default()

@@ -1,0 +1,575 @@
+//! Every registry entry as Python callables. Functions are C functions whose `self` is their index;
+//! methods are method descriptors, each with its own C entry point (an instance of `entry`), because
+//! a descriptor passes no closure and a plain `__get__` object would cost an allocation per call.
+
+use crate::args::{self, Given, Misfit, Obj, Values, Walk, walk};
+use crate::enter::{Work, enter};
+use crate::error::IntoPy;
+use crate::signature::{self, Parsed};
+use crate::tensor::{self, PyTensor, wrap};
+use crate::types::dtype_object;
+use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyModule, PyTuple};
+use pyo3::{Borrowed, ffi};
+use pyrite_core::Scalar;
+use pyrite_tensor::Tensor;
+use pyrite_tensor::registry::{self, Arg, Args, Forms, Op, Value};
+use std::collections::HashMap;
+use std::ffi::{CString, c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// One callable: a registry entry under one of its names.
+struct Entry {
+    op: &'static Op,
+    name: &'static str,
+    sigs: Vec<Parsed>,
+    /// Always releases the GIL above a small size.
+    heavy: bool,
+    /// Makes tensors: takes `requires_grad=`, `layout=`, `pin_memory=` as well.
+    factory: bool,
+    /// Changes its receiver; a tensor it returns replaces what the receiver stands for.
+    inplace: bool,
+}
+
+static ENTRIES: PyOnceLock<Vec<Entry>> = PyOnceLock::new();
+
+type Call = unsafe extern "C" fn(
+    *mut ffi::PyObject,
+    *const *mut ffi::PyObject,
+    ffi::Py_ssize_t,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+
+/// The C entry point of method number `A * 256 + B * 16 + C`.
+unsafe extern "C" fn entry<const A: usize, const B: usize, const C: usize>(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls this with the vectorcall convention and a receiver of type Tensor.
+    unsafe { dispatch(A * 256 + B * 16 + C, slf, args, nargs, names) }
+}
+
+type Row = [Call; 16];
+
+fn row<const A: usize, const B: usize>() -> Row {
+    [
+        entry::<A, B, 0>, entry::<A, B, 1>, entry::<A, B, 2>, entry::<A, B, 3>, entry::<A, B, 4>, entry::<A, B, 5>,
+        entry::<A, B, 6>, entry::<A, B, 7>, entry::<A, B, 8>, entry::<A, B, 9>, entry::<A, B, 10>, entry::<A, B, 11>,
+        entry::<A, B, 12>, entry::<A, B, 13>, entry::<A, B, 14>, entry::<A, B, 15>,
+    ]
+}
+
+fn page<const A: usize>() -> [Row; 16] {
+    [
+        row::<A, 0>(), row::<A, 1>(), row::<A, 2>(), row::<A, 3>(), row::<A, 4>(), row::<A, 5>(), row::<A, 6>(),
+        row::<A, 7>(), row::<A, 8>(), row::<A, 9>(), row::<A, 10>(), row::<A, 11>(), row::<A, 12>(), row::<A, 13>(),
+        row::<A, 14>(), row::<A, 15>(),
+    ]
+}
+
+/// The entry points by method number.
+fn entries() -> Vec<Call> {
+    [page::<0>(), page::<1>(), page::<2>(), page::<3>()].into_iter().flatten().flatten().collect()
+}
+
+/// The C entry point of every function; `slf` is the entry's number.
+unsafe extern "C" fn function(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: `slf` is the int given to PyCFunction_NewEx; the rest is CPython's vectorcall.
+    unsafe {
+        let index = ffi::PyLong_AsSize_t(slf);
+        dispatch(index, std::ptr::null_mut(), args, nargs, names)
+    }
+}
+
+/// # Safety
+/// The GIL is held, and the arguments follow the vectorcall convention.
+#[inline]
+unsafe fn dispatch(
+    index: usize,
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller holds the GIL.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: `names` is null or a tuple of str that lives as long as the call.
+    let names = unsafe { Borrowed::from_ptr_or_opt(py, names).map(|n| n.cast_unchecked::<PyTuple>()) };
+    let nargs = nargs as usize;
+    let total = nargs + names.map_or(0, |n| n.len());
+    let given = Given {
+        py,
+        // SAFETY: as above.
+        receiver: unsafe { Borrowed::from_ptr_or_opt(py, slf) },
+        // SAFETY: the array holds the positional and then the keyword arguments.
+        args: if total == 0 { &[] } else { unsafe { std::slice::from_raw_parts(args, total) } },
+        nargs,
+        names,
+    };
+    let done = catch_unwind(AssertUnwindSafe(|| match ENTRIES.get(py).and_then(|e| e.get(index)) {
+        Some(e) => call(e, &given),
+        None => Err(PyRuntimeError::new_err("pyrite._C is not initialised")),
+    }));
+    match done {
+        Ok(Ok(p)) => p,
+        Ok(Err(e)) => {
+            e.restore(py);
+            std::ptr::null_mut()
+        }
+        Err(_) => {
+            PyRuntimeError::new_err("internal error in pyrite, please report it: a panic in argument conversion").restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// Converts, runs, wraps.
+fn call(e: &'static Entry, given: &Given) -> PyResult<*mut ffi::PyObject> {
+    let py = given.py;
+    let out = if given.names.is_some() && e.op.forms.has(Forms::OUT) { given.keyword("out") } else { None };
+    let has_out = out.is_some();
+    let out = out.filter(|o| !o.is_none());
+    let mut fitting: Option<(&Parsed, Values)> = None;
+    let mut why: Option<Misfit> = None;
+    for sig in &e.sigs {
+        match walk(sig, given, has_out, e.factory)? {
+            Walk::Fits(v) => {
+                fitting = Some((sig, v));
+                break;
+            }
+            Walk::No(m) => why = why.or(Some(m)),
+        }
+    }
+    let Some((sig, values)) = fitting else { return Err(misfit(e, given, why, has_out)) };
+    let extras = if e.factory && given.names.is_some() { Extras::read(e, sig, given)? } else { Extras::default() };
+    let outs = match out {
+        None => None,
+        Some(o) => Some(out_tensors(e.name, o)?),
+    };
+    let first = match values.first() {
+        Some(Arg::Tensor(t)) => Some(t.clone()),
+        _ => None,
+    };
+    let work = estimate(e, &values);
+    let args = Args { op: e.name, v: values };
+    let run = sig.call;
+    let value = {
+        let list: Option<Vec<Tensor>> = outs.as_ref().map(|o| o.iter().map(|x| x.get().tensor(py)).collect());
+        enter(py, work, move || registry::call(run, &args, list.as_deref()))?
+    };
+    if let Some(outs) = outs {
+        return give_out(py, value, &outs, out);
+    }
+    finish(e, given, value, first, extras)
+}
+
+fn estimate(e: &Entry, values: &Values) -> Work {
+    let mut n = 0usize;
+    for v in values {
+        match v {
+            Arg::Tensor(t) => n = n.saturating_add(t.numel()),
+            Arg::Tensors(l) => n = l.iter().fold(n, |n, t| n.saturating_add(t.numel())),
+            Arg::Ints(l) if e.factory => {
+                n = n.saturating_add(l.iter().fold(1usize, |n, s| n.saturating_mul((*s).max(0) as usize)));
+            }
+            Arg::Int(i) if e.factory => n = n.saturating_add((*i).max(0) as usize),
+            Arg::Number(Scalar::Int(i)) if e.factory => n = n.saturating_add((*i).max(0) as usize),
+            _ => {}
+        }
+    }
+    if e.heavy && n > 4096 { Work::Long } else { Work::Elements(n) }
+}
+
+/// Ops whose cost is not linear in their elements, or far above one pass.
+fn is_heavy(op: &Op) -> bool {
+    const NAMES: [&str; 22] = [
+        "matmul", "mm", "bmm", "addmm", "baddbmm", "linear", "einsum", "tensordot", "cdist", "sort", "argsort", "topk",
+        "scaled_dot_product_attention", "multinomial", "randperm", "unique", "kthvalue", "median", "mv", "addmv", "outer", "bilinear",
+    ];
+    op.name.starts_with("conv") || op.namespace == "linalg" || op.namespace == "fft" || NAMES.contains(&op.name)
+}
+
+/// `requires_grad=`, `layout=`, `pin_memory=` of a factory.
+#[derive(Default, Clone, Copy)]
+struct Extras {
+    requires_grad: bool,
+}
+
+impl Extras {
+    fn read(e: &Entry, sig: &Parsed, given: &Given) -> PyResult<Extras> {
+        let mut x = Extras::default();
+        let own = |name: &str| sig.params.iter().any(|p| p.name == name);
+        let flag = |name: &str| -> PyResult<bool> {
+            match given.keyword(name) {
+                Some(o) if !own(name) && !o.is_none() => o.is_truthy(),
+                _ => Ok(false),
+            }
+        };
+        x.requires_grad = flag("requires_grad")?;
+        if flag("pin_memory")? {
+            return Err(PyNotImplementedError::new_err(format!("{}(): pin_memory=True is not supported; call .pin_memory() on the result", e.name)));
+        }
+        if let Some(l) = given.keyword("layout") {
+            if !own("layout") && !l.is_none() && l.cast::<crate::types::PyLayout>().is_err() {
+                return Err(PyTypeError::new_err(format!("{}(): argument 'layout' must be torch.layout", e.name)));
+            }
+        }
+        Ok(x)
+    }
+}
+
+fn out_tensors<'py>(op: &str, o: Obj<'_, 'py>) -> PyResult<Vec<Bound<'py, PyTensor>>> {
+    if let Ok(t) = o.cast::<PyTensor>() {
+        return Ok(vec![t.to_owned()]);
+    }
+    let wrong = || PyTypeError::new_err(format!("{op}(): argument 'out' must be Tensor or a tuple of Tensors"));
+    o.try_iter().map_err(|_| wrong())?.map(|x| x?.cast_into::<PyTensor>().map_err(|_| wrong())).collect()
+}
+
+/// The `out=` objects themselves, standing for replacements where a resize made some.
+fn give_out(py: Python, value: Value, outs: &[Bound<PyTensor>], given: Option<Obj>) -> PyResult<*mut ffi::PyObject> {
+    let results = match value {
+        Value::Tensor(t) => vec![t],
+        Value::Tuple(l) | Value::Named(_, _, l) => l,
+        _ => Vec::new(),
+    };
+    for (o, r) in outs.iter().zip(results) {
+        if !o.get().tensor(py).same(&r) {
+            tensor::swap(o, r);
+        }
+    }
+    match (outs, given) {
+        ([one], _) => Ok(one.clone().into_ptr()),
+        (_, Some(o)) => Ok(o.to_owned().into_ptr()),
+        _ => Ok(py.None().into_ptr()),
+    }
+}
+
+/// A result as a Python object.
+#[inline]
+fn finish(e: &Entry, given: &Given, value: Value, first: Option<Tensor>, extras: Extras) -> PyResult<*mut ffi::PyObject> {
+    let py = given.py;
+    match value {
+        Value::Tensor(t) => {
+            if let Some(f) = &first {
+                if e.inplace || f.same(&t) {
+                    if let Some(obj) = first_object(e, given) {
+                        if !f.same(&t) {
+                            tensor::swap(&obj, t);
+                        }
+                        return Ok(obj.into_ptr());
+                    }
+                }
+            }
+            if extras.requires_grad {
+                t.set_requires_grad(true).py(py)?;
+            }
+            Ok(wrap(py, t)?.into_ptr())
+        }
+        Value::Receiver => match first_object(e, given) {
+            Some(obj) => {
+                tensor::link(&obj);
+                Ok(obj.into_ptr())
+            }
+            None => Ok(py.None().into_ptr()),
+        },
+        v => value_object(py, v),
+    }
+}
+
+/// The Python object of the first argument.
+fn first_object<'py>(e: &Entry, given: &Given<'_, 'py>) -> Option<Bound<'py, PyTensor>> {
+    let o = match given.receiver {
+        Some(r) => r,
+        None if given.nargs > 0 => given.obj(0),
+        None => given.keyword(e.sigs[0].params.first()?.name)?,
+    };
+    o.cast::<PyTensor>().ok().map(|t| t.to_owned())
+}
+
+/// Any result that is not the receiver.
+pub fn value_object(py: Python, v: Value) -> PyResult<*mut ffi::PyObject> {
+    Ok(match v {
+        Value::Tensor(t) => wrap(py, t)?.into_ptr(),
+        Value::None | Value::Receiver => py.None().into_ptr(),
+        Value::Tuple(l) => tensor::wrap_all(py, l)?.into_ptr(),
+        Value::Named(name, fields, l) => named(py, name, fields, l)?.into_ptr(),
+        Value::Number(s) => scalar_object(py, s)?.into_ptr(),
+        Value::Bool(b) => b.into_pyobject(py)?.to_owned().into_any().into_ptr(),
+        Value::Int(i) => i.into_pyobject(py)?.into_any().into_ptr(),
+        Value::Ints(l) => PyTuple::new(py, l)?.into_ptr(),
+        Value::DType(d) => dtype_object(py, d)?.into_ptr(),
+    })
+}
+
+/// A Python number.
+pub fn scalar_object(py: Python<'_>, s: Scalar) -> PyResult<Bound<'_, PyAny>> {
+    Ok(match s {
+        Scalar::Bool(b) => b.into_pyobject(py)?.to_owned().into_any(),
+        Scalar::Int(i) => i.into_pyobject(py)?.into_any(),
+        Scalar::Float(f) => f.into_pyobject(py)?.into_any(),
+        Scalar::Complex(re, im) => pyo3::types::PyComplex::from_doubles(py, re, im).into_any(),
+    })
+}
+
+/// A named tuple such as `torch.return_types.max(values=..., indices=...)`.
+fn named<'py>(py: Python<'py>, name: &'static str, fields: &[&str], list: Vec<Tensor>) -> PyResult<Bound<'py, PyAny>> {
+    static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    const SOURCE: &std::ffi::CStr = c"
+from collections import namedtuple
+
+def make(name, fields):
+    class Result(namedtuple(name, fields)):
+        __slots__ = ()
+        def __repr__(self):
+            rows = ',\\n'.join(f'{k}={v!r}' for k, v in zip(self._fields, self))
+            return f'torch.return_types.{name}(\\n{rows})'
+    Result.__name__ = Result.__qualname__ = name
+    Result.__module__ = 'pyrite.return_types'
+    return Result
+";
+    let cache = CLASSES.get_or_try_init(py, || {
+        let scope = PyDict::new(py);
+        scope.set_item("__builtins__", py.import("builtins")?)?;
+        scope.set_item("__name__", "pyrite._C")?;
+        py.run(SOURCE, Some(&scope), Some(&scope))?;
+        Ok::<_, PyErr>(scope.unbind())
+    })?;
+    let cache = cache.bind(py);
+    let key = format!("{name}|{}", fields.join(","));
+    let class = match cache.get_item(&key)? {
+        Some(c) => c,
+        None => {
+            let Some(make) = cache.get_item("make")? else { return tensor::runtime("named results are not set up") };
+            let class = make.call1((name, fields.to_vec()))?;
+            cache.set_item(&key, &class)?;
+            class
+        }
+    };
+    class.call1(tensor::wrap_all(py, list)?)
+}
+
+// ---- errors -------------------------------------------------------------------------------------
+
+fn type_name(o: Obj) -> String {
+    o.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string())
+}
+
+/// The TypeError of a call that fits no overload.
+#[cold]
+fn misfit(e: &Entry, given: &Given, why: Option<Misfit>, has_out: bool) -> PyErr {
+    let method = given.receiver.is_some();
+    let valid: Vec<String> = e.sigs.iter().map(|s| format!(" * {}", s.show(method))).collect();
+    let name = e.name;
+    if e.sigs.len() == 1 {
+        let sig = &e.sigs[0];
+        let text = match why {
+            Some(Misfit::TooMany) => {
+                let most = sig.positional - method as usize;
+                format!(
+                    "{name}() takes {most} positional argument{} but {} were given",
+                    if most == 1 { "" } else { "s" },
+                    given.nargs
+                )
+            }
+            Some(Misfit::Missing(i)) => {
+                format!("{name}() missing 1 required positional argument: \"{}\"", sig.params[i].name)
+            }
+            Some(Misfit::Type(i, at)) => {
+                let p = &sig.params[i];
+                let (place, got) = if at == usize::MAX {
+                    (String::new(), given.keyword(p.name).map_or_else(|| "another type".into(), type_name))
+                } else {
+                    (format!(" (position {})", at + 1 - method as usize), type_name(given.at(at)))
+                };
+                format!("{name}(): argument '{}'{place} must be {}, not {got}", p.name, p.ty.describe())
+            }
+            Some(Misfit::Twice(i)) => {
+                format!("{name}() got multiple values for argument '{}'", sig.params[i].name)
+            }
+            Some(Misfit::Unknown(k)) => {
+                let key = given.key(k).and_then(args::text).unwrap_or("?").to_owned();
+                let hint = if key == "out" && !has_out { " (this function takes no out=)" } else { "" };
+                format!("{name}() got an unexpected keyword argument '{key}'{hint}")
+            }
+            None => format!("{name}() received invalid arguments"),
+        };
+        return PyTypeError::new_err(format!("{text}; the valid signature is\n{}", valid.join("\n")));
+    }
+    let mut got: Vec<String> = (0..given.nargs).map(|i| type_name(given.obj(i))).collect();
+    for k in 0..given.keywords() {
+        if let Some(key) = given.key(k).and_then(args::text) {
+            got.push(format!("{key}={}", type_name(given.obj(given.nargs + k))));
+        }
+    }
+    PyTypeError::new_err(format!(
+        "{name}() received an invalid combination of arguments - got ({}), but expected one of:\n{}",
+        got.join(", "),
+        valid.join("\n")
+    ))
+}
+
+// ---- registration -------------------------------------------------------------------------------
+
+fn leak_cstr(s: String) -> *const c_char {
+    // Lives as long as the process, as the definitions that point to it must.
+    CString::new(s.replace('\0', " ")).map_or(c"".as_ptr(), |c| CString::into_raw(c))
+}
+
+fn definition(name: &str, call: Call, doc: String) -> *mut ffi::PyMethodDef {
+    Box::into_raw(Box::new(ffi::PyMethodDef {
+        ml_name: leak_cstr(name.to_owned()),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call },
+        ml_flags: (ffi::METH_FASTCALL | ffi::METH_KEYWORDS) as c_int,
+        ml_doc: leak_cstr(doc),
+    }))
+}
+
+/// `name(sig)\n--\n\ndoc` is how CPython reads `__text_signature__`; overloads are listed in the text.
+fn doc(name: &str, op: &Op, sigs: &[Parsed], method: bool) -> String {
+    let mut text = format!("{name}{}\n--\n\n{}", sigs.first().map_or_else(|| "()".into(), |s| s.python(method)), op.doc);
+    if sigs.len() > 1 {
+        text += "\n\nOverloads:";
+        for s in sigs {
+            text += &format!("\n    {name}({})", s.text);
+        }
+    }
+    text
+}
+
+/// Binds the whole registry.
+pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
+    let py = m.py();
+    let tensor_type = py.get_type::<PyTensor>();
+    let mut list: Vec<Entry> = Vec::new();
+    let mut plan: Vec<(usize, &'static str, bool)> = Vec::new();
+    let mut properties = Vec::new();
+    for op in registry::ops() {
+        for name in std::iter::once(op.name).chain(op.aliases.iter().copied()) {
+            let sigs = op.sigs.iter().map(|s| signature::parse(py, s)).collect::<PyResult<Vec<_>>>()?;
+            let factory = sigs.iter().any(|s| {
+                s.params.iter().any(|p| p.name == "device") || s.params.iter().any(|p| p.name == "dtype") && !matches!(s.params.first(), Some(p) if p.name == "input")
+            }) || op.name.ends_with("_like");
+            let inplace = name.ends_with('_') && !name.ends_with("__");
+            list.push(Entry { op, name, sigs, heavy: is_heavy(op), factory, inplace });
+            let i = list.len() - 1;
+            if op.forms.has(Forms::FUNCTION) {
+                plan.push((i, name, false));
+            }
+            if op.forms.has(Forms::METHOD) {
+                plan.push((i, name, true));
+            }
+            if op.forms.has(Forms::PROPERTY) {
+                properties.push((i, name));
+            }
+        }
+    }
+    // Methods first: their numbers index the table of entry points.
+    let points = entries();
+    let mut modules: HashMap<&'static str, Bound<PyModule>> = HashMap::new();
+    for (i, name, method) in plan {
+        let e = &list[i];
+        if method {
+            let Some(call) = points.get(i) else {
+                return Err(PyRuntimeError::new_err("more registry entries than method entry points: add a page in bind.rs"));
+            };
+            let def = definition(name, *call, doc(name, e.op, &e.sigs, true));
+            // SAFETY: the type is alive, the definition lives for ever.
+            let descr = unsafe {
+                Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(tensor_type.as_ptr() as *mut ffi::PyTypeObject, def))?
+            };
+            tensor_type.setattr(name, descr)?;
+        } else {
+            let module = match e.op.namespace {
+                "" => m.clone(),
+                ns => namespace(m, &mut modules, ns)?,
+            };
+            let def = definition(name, function, doc(name, e.op, &e.sigs, false));
+            let index = i.into_pyobject(py)?;
+            // SAFETY: the definition lives for ever; the int is kept by the function object.
+            let f = unsafe {
+                Bound::from_owned_ptr_or_err(py, ffi::PyCFunction_NewEx(def, index.as_ptr(), std::ptr::null_mut()))?
+            };
+            module.setattr(name, f)?;
+        }
+    }
+    let property = py.import("builtins")?.getattr("property")?;
+    for (i, name) in properties {
+        let e = &list[i];
+        let def = definition(name, function, doc(name, e.op, &e.sigs, false));
+        let index = i.into_pyobject(py)?;
+        // SAFETY: as above.
+        let f = unsafe {
+            Bound::from_owned_ptr_or_err(py, ffi::PyCFunction_NewEx(def, index.as_ptr(), std::ptr::null_mut()))?
+        };
+        tensor_type.setattr(name, property.call1((f, py.None(), py.None(), e.op.doc))?)?;
+    }
+    let _ = ENTRIES.set(py, list);
+    Ok(())
+}
+
+/// The submodule `_C._<ns>`.
+pub fn namespace<'py>(
+    m: &Bound<'py, PyModule>,
+    known: &mut HashMap<&'static str, Bound<'py, PyModule>>,
+    ns: &'static str,
+) -> PyResult<Bound<'py, PyModule>> {
+    if let Some(x) = known.get(ns) {
+        return Ok(x.clone());
+    }
+    let attr = format!("_{ns}");
+    let module = match m.getattr(attr.as_str()) {
+        Ok(x) => x.cast_into::<PyModule>()?,
+        Err(_) => {
+            let module = PyModule::new(m.py(), &format!("pyrite._C.{attr}"))?;
+            m.setattr(attr.as_str(), &module)?;
+            module
+        }
+    };
+    known.insert(ns, module.clone());
+    Ok(module)
+}
+
+/// The registry as data, for `tools/gen.py` and generated tests.
+#[pyfunction]
+pub fn _registry(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    let mut out = Vec::new();
+    for op in registry::ops() {
+        let d = PyDict::new(py);
+        d.set_item("name", op.name)?;
+        d.set_item("namespace", op.namespace)?;
+        d.set_item("signatures", op.sigs.iter().map(|s| s.text).collect::<Vec<_>>())?;
+        d.set_item("doc", op.doc)?;
+        let forms = [(Forms::FUNCTION, "function"), (Forms::METHOD, "method"), (Forms::OUT, "out"), (Forms::PROPERTY, "property")];
+        d.set_item("forms", forms.iter().filter(|f| op.forms.has(f.0)).map(|f| f.1).collect::<Vec<_>>())?;
+        d.set_item("aliases", &op.aliases)?;
+        match op.row {
+            None => d.set_item("row", py.None())?,
+            Some(id) => {
+                let row = id.row();
+                let r = PyDict::new(py);
+                r.set_item("name", row.name)?;
+                r.set_item("class", row.class.name())?;
+                r.set_item("bool_out", row.bool_out)?;
+                r.set_item("sample", row.sample)?;
+                r.set_item("inputs", row.inputs)?;
+                r.set_item("params", row.params.iter().map(|p| (p.0, p.1)).collect::<Vec<_>>())?;
+                r.set_item("grads", row.grads.iter().map(|g| g.input).collect::<Vec<_>>())?;
+                r.set_item("flags", row.flags)?;
+                d.set_item("row", r)?;
+            }
+        }
+        out.push(d);
+    }
+    Ok(out)
+}
+

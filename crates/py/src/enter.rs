@@ -1,0 +1,50 @@
+//! The one door into the core: decides about the GIL, converts errors, stops panics, and lets long
+//! operations see Ctrl-C.
+
+use crate::error::{IntoPy, from_py};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyrite_core::Result;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Above this many elements the GIL is released: about 20 us of work, well above the 60 ns it costs
+/// and the chance to lose the GIL to another thread for a switch interval.
+pub const RELEASE_ABOVE: usize = 1 << 14;
+
+/// How much an operation has to do.
+#[derive(Clone, Copy)]
+pub enum Work {
+    /// So many elements pass through it.
+    Elements(usize),
+    /// Long, or running callbacks that take the GIL themselves (backward, convolutions).
+    Long,
+}
+
+/// Runs `f` in the core.
+#[inline]
+pub fn enter<T: Send>(py: Python, work: Work, f: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    let guarded = move || catch_unwind(AssertUnwindSafe(f));
+    let caught = match work {
+        Work::Elements(n) if n <= RELEASE_ABOVE => guarded(),
+        _ => py.detach(guarded),
+    };
+    match caught {
+        Ok(r) => r.py(py),
+        Err(payload) => Err(panicked(payload)),
+    }
+}
+
+#[cold]
+fn panicked(payload: Box<dyn std::any::Any + Send>) -> PyErr {
+    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(s), _) => (*s).to_owned(),
+        (_, Some(s)) => s.clone(),
+        _ => "no message".to_owned(),
+    };
+    PyRuntimeError::new_err(format!("internal error in pyrite, please report it: {text}"))
+}
+
+/// Runs pending signal handlers; what they raise travels through the core unchanged.
+pub fn check_signals() -> Result<()> {
+    Python::attach(|py| py.check_signals()).map_err(from_py)
+}

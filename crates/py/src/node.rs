@@ -1,0 +1,130 @@
+//! `grad_fn` objects: one Python object per graph node while it is alive, of a class named like the
+//! node (`AddBackward0`).
+
+use crate::hooks::{RemovableHandle, node_hook};
+use crate::tensor::{PyTensor, wrap_lasting};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType, PyWeakrefReference};
+use pyrite_tensor::autograd::Node;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// A function of the backward graph.
+#[pyclass(frozen, subclass, weakref, name = "Node", module = "pyrite.autograd.graph")]
+pub struct PyNode {
+    pub node: Arc<Node>,
+}
+
+thread_local! {
+    static HANDOVER: RefCell<Option<Arc<Node>>> = const { RefCell::new(None) };
+}
+
+/// The objects alive, by node address, as weak references.
+static ALIVE: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+/// The classes made so far, by name.
+static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+
+fn dict<'py>(py: Python<'py>, cell: &PyOnceLock<Py<PyDict>>) -> Bound<'py, PyDict> {
+    cell.get_or_init(py, || PyDict::new(py).unbind()).bind(py).clone()
+}
+
+/// The object of a node.
+pub fn wrap<'py>(py: Python<'py>, node: Arc<Node>) -> PyResult<Bound<'py, PyAny>> {
+    let key = Arc::as_ptr(&node) as *const u8 as usize;
+    let alive = dict(py, &ALIVE);
+    if let Some(w) = alive.get_item(key)? {
+        let target = w.call0()?;
+        if let Ok(n) = target.cast::<PyNode>() {
+            if Arc::ptr_eq(&n.get().node, &node) {
+                return Ok(target);
+            }
+        }
+    }
+    let classes = dict(py, &CLASSES);
+    let class = match classes.get_item(&*node.name)? {
+        Some(c) => c,
+        None => {
+            let base = PyTuple::new(py, [py.get_type::<PyNode>()])?;
+            let body = PyDict::new(py);
+            body.set_item("__module__", "pyrite")?;
+            let c = py.get_type::<PyType>().call1((&*node.name, base, body))?;
+            classes.set_item(&*node.name, &c)?;
+            c
+        }
+    };
+    HANDOVER.with(|h| h.replace(Some(node)));
+    let made = class.call0();
+    HANDOVER.with(|h| h.take());
+    let obj = made?;
+    alive.set_item(key, PyWeakrefReference::new(&obj)?)?;
+    Ok(obj)
+}
+
+impl Drop for PyNode {
+    fn drop(&mut self) {
+        let key = Arc::as_ptr(&self.node) as *const u8 as usize;
+        Python::attach(|py| {
+            if let Some(alive) = ALIVE.get(py) {
+                // A newer object of the same node may have taken the place: it is recreated on demand.
+                let _ = alive.bind(py).del_item(key);
+            }
+        });
+    }
+}
+
+#[pymethods]
+impl PyNode {
+    #[new]
+    fn new() -> PyResult<PyNode> {
+        match HANDOVER.with(|h| h.take()) {
+            Some(node) => Ok(PyNode { node }),
+            None => Err(pyo3::exceptions::PyTypeError::new_err("Node objects are made by recorded operations")),
+        }
+    }
+    /// The node's name.
+    fn name(&self) -> String {
+        self.node.name.to_string()
+    }
+    /// Pairs of (node, output number) that this node hands gradients to.
+    #[getter]
+    fn next_functions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let items = self
+            .node
+            .edges()
+            .into_iter()
+            .map(|e| match e {
+                Some(e) => Ok((wrap(py, e.node)?, e.nr).into_pyobject(py)?),
+                None => (py.None().into_bound(py), 0u32).into_pyobject(py),
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        PyTuple::new(py, items)
+    }
+    /// The leaf of an AccumulateGrad node.
+    #[getter]
+    fn variable<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTensor>>> {
+        match self.node.rule().leaf() {
+            Some(t) => wrap_lasting(py, t).map(Some),
+            None => Err(pyo3::exceptions::PyAttributeError::new_err(format!("'{}' object has no attribute 'variable'", self.node.name))),
+        }
+    }
+    /// Calls `hook(grad_inputs, grad_outputs)` after this node ran.
+    fn register_hook(&self, hook: &Bound<PyAny>) -> PyResult<RemovableHandle> {
+        node_hook(&self.node, hook, false)
+    }
+    /// Calls `hook(grad_outputs)` before this node runs.
+    fn register_prehook(&self, hook: &Bound<PyAny>) -> PyResult<RemovableHandle> {
+        node_hook(&self.node, hook, true)
+    }
+    fn _sequence_nr(&self) -> u64 {
+        self.node.seq
+    }
+    fn __repr__(slf: &Bound<Self>) -> String {
+        format!("<{} object at {:#x}>", slf.get().node.name, slf.as_ptr() as usize)
+    }
+}
+
+pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
+    m.add_class::<PyNode>()
+}
+

@@ -1,0 +1,208 @@
+//! Python's operators on tensors: the short way to the elementwise rows, without argument parsing.
+
+use crate::args::number;
+use crate::enter::{Work, enter};
+use crate::tensor::{self, PyTensor, get, wrap};
+use pyo3::basic::CompareOp;
+use pyo3::exceptions::PyNotImplementedError;
+use pyo3::prelude::*;
+use pyrite_core::rows::table::id;
+use pyrite_core::rows::{Row, RowId};
+use pyrite_core::{Result, Scalar};
+use pyrite_tensor::ops::{self, Operand, elementwise};
+use pyrite_tensor::Tensor;
+use smallvec::SmallVec;
+
+/// The other side of an operator.
+enum Other {
+    Tensor(Tensor),
+    Number(Scalar),
+}
+
+impl Other {
+    #[inline]
+    fn read(o: &Bound<PyAny>) -> PyResult<Option<Other>> {
+        if let Some(t) = get(o) {
+            return Ok(Some(Other::Tensor(t)));
+        }
+        Ok(number(o.as_borrowed())?.map(Other::Number))
+    }
+    #[inline]
+    fn operand(&self) -> Operand<'_> {
+        match self {
+            Other::Tensor(t) => Operand::Tensor(t),
+            Other::Number(s) => Operand::Number(*s),
+        }
+    }
+    #[inline]
+    fn numel(&self) -> usize {
+        match self {
+            Other::Tensor(t) => t.numel(),
+            Other::Number(_) => 1,
+        }
+    }
+}
+
+type Made<'py> = PyResult<Py<PyAny>>;
+
+fn params(row: &Row) -> SmallVec<[Scalar; 3]> {
+    row.params.iter().map(|p| ops::pointwise::default(p.1.unwrap_or(0.0))).collect()
+}
+
+/// `a op b`; NotImplemented for what is neither tensor nor number.
+#[inline]
+fn binary(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId, swapped: bool) -> PyResult<Py<PyAny>> {
+    let py = slf.py();
+    let Some(b) = Other::read(other)? else { return Ok(py.NotImplemented()) };
+    let a = slf.get().tensor(py);
+    let work = Work::Elements(a.numel().max(b.numel()));
+    let y = enter(py, work, move || {
+        let row = r.row();
+        let (x, y) = (Operand::Tensor(&a), b.operand());
+        elementwise::run(row, &if swapped { [y, x] } else { [x, y] }, &params(row))
+    })?;
+    Ok(wrap(py, y)?.into_any().unbind())
+}
+
+fn inplace(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId) -> PyResult<()> {
+    let py = slf.py();
+    let Some(b) = Other::read(other)? else {
+        return Err(pyo3::exceptions::PyTypeError::new_err(format!(
+            "unsupported operand type(s) for {}=: 'Tensor' and '{}'",
+            r.row().name,
+            other.get_type().name()?
+        )));
+    };
+    let a = slf.get().tensor(py);
+    let work = Work::Elements(a.numel().max(b.numel()));
+    enter(py, work, move || {
+        let row = r.row();
+        elementwise::run_inplace(row, &[Operand::Tensor(&a), b.operand()], &params(row))
+    })?;
+    tensor::link(slf);
+    Ok(())
+}
+
+fn unary(slf: &Bound<PyTensor>, f: fn(&Tensor) -> Result<Tensor>) -> PyResult<Py<PyAny>> {
+    let py = slf.py();
+    let t = slf.get().tensor(py);
+    let y = enter(py, Work::Elements(t.numel()), move || f(&t))?;
+    Ok(wrap(py, y)?.into_any().unbind())
+}
+
+fn matmul(py: Python, a: Tensor, b: Tensor) -> PyResult<Py<PyAny>> {
+    let n = a.numel().max(b.numel());
+    let work = if n > 4096 { Work::Long } else { Work::Elements(n) };
+    let y = enter(py, work, move || ops::matmul(&a, &b))?;
+    Ok(wrap(py, y)?.into_any().unbind())
+}
+
+macro_rules! operators {
+    ($($name:ident $rname:ident $iname:ident $id:ident;)*) => {
+        #[pymethods]
+        impl PyTensor { $(
+            fn $name(slf: &Bound<Self>, other: &Bound<PyAny>) -> Made<'static> {
+                binary(slf, other, id::$id, false)
+            }
+            fn $rname(slf: &Bound<Self>, other: &Bound<PyAny>) -> Made<'static> {
+                binary(slf, other, id::$id, true)
+            }
+            fn $iname(slf: &Bound<Self>, other: &Bound<PyAny>) -> PyResult<()> {
+                inplace(slf, other, id::$id)
+            }
+        )* }
+    };
+}
+operators! {
+    __add__ __radd__ __iadd__ ADD;
+    __sub__ __rsub__ __isub__ SUB;
+    __mul__ __rmul__ __imul__ MUL;
+    __truediv__ __rtruediv__ __itruediv__ DIV;
+    __floordiv__ __rfloordiv__ __ifloordiv__ FLOOR_DIVIDE;
+    __mod__ __rmod__ __imod__ REMAINDER;
+    __and__ __rand__ __iand__ BITWISE_AND;
+    __or__ __ror__ __ior__ BITWISE_OR;
+    __xor__ __rxor__ __ixor__ BITWISE_XOR;
+    __lshift__ __rlshift__ __ilshift__ BITWISE_LEFT_SHIFT;
+    __rshift__ __rrshift__ __irshift__ BITWISE_RIGHT_SHIFT;
+}
+
+#[pymethods]
+impl PyTensor {
+    fn __pow__(slf: &Bound<Self>, other: &Bound<PyAny>, modulo: &Bound<PyAny>) -> Made<'static> {
+        no_modulo(modulo)?;
+        binary(slf, other, id::POW, false)
+    }
+    fn __rpow__(slf: &Bound<Self>, other: &Bound<PyAny>, modulo: &Bound<PyAny>) -> Made<'static> {
+        no_modulo(modulo)?;
+        binary(slf, other, id::POW, true)
+    }
+    fn __ipow__(slf: &Bound<Self>, other: &Bound<PyAny>, modulo: &Bound<PyAny>) -> PyResult<()> {
+        no_modulo(modulo)?;
+        inplace(slf, other, id::POW)
+    }
+    fn __divmod__(slf: &Bound<Self>, other: &Bound<PyAny>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let q = binary(slf, other, id::FLOOR_DIVIDE, false)?;
+        if q.is(py.NotImplemented()) {
+            return Ok(q);
+        }
+        let r = binary(slf, other, id::REMAINDER, false)?;
+        Ok((q, r).into_pyobject(py)?.into_any().unbind())
+    }
+    fn __matmul__(slf: &Bound<Self>, other: &Bound<PyAny>) -> Made<'static> {
+        match get(other) {
+            Some(b) => matmul(slf.py(), slf.get().tensor(slf.py()), b),
+            None => Ok(slf.py().NotImplemented()),
+        }
+    }
+    fn __rmatmul__(slf: &Bound<Self>, other: &Bound<PyAny>) -> Made<'static> {
+        match get(other) {
+            Some(b) => matmul(slf.py(), b, slf.get().tensor(slf.py())),
+            None => Ok(slf.py().NotImplemented()),
+        }
+    }
+    fn __neg__(slf: &Bound<Self>) -> Made<'static> {
+        if slf.get().tensor(slf.py()).dtype().is_bool() {
+            return tensor::runtime("Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead.");
+        }
+        unary(slf, ops::neg)
+    }
+    fn __pos__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        if slf.get().tensor(slf.py()).dtype().is_bool() {
+            return tensor::runtime("The `+` operator, on a bool tensor is not supported.");
+        }
+        Ok(slf.clone())
+    }
+    fn __abs__(slf: &Bound<Self>) -> Made<'static> {
+        unary(slf, ops::abs)
+    }
+    fn __invert__(slf: &Bound<Self>) -> Made<'static> {
+        let d = slf.get().tensor(slf.py()).dtype();
+        if !d.is_int() && !d.is_bool() {
+            return Err(pyo3::exceptions::PyTypeError::new_err(format!(
+                "~ (operator.invert) is only implemented on integer and Boolean-type tensors, not {d}"
+            )));
+        }
+        unary(slf, if d.is_bool() { ops::logical_not } else { ops::bitwise_not })
+    }
+    fn __richcmp__(slf: &Bound<Self>, other: &Bound<PyAny>, op: CompareOp) -> Made<'static> {
+        let r = match op {
+            CompareOp::Lt => id::LT,
+            CompareOp::Le => id::LE,
+            CompareOp::Eq => id::EQ,
+            CompareOp::Ne => id::NE,
+            CompareOp::Gt => id::GT,
+            CompareOp::Ge => id::GE,
+        };
+        binary(slf, other, r, false)
+    }
+    fn __hash__(slf: &Bound<Self>) -> isize {
+        // Rotated as CPython does with addresses, so that dict slots are spread.
+        (slf.as_ptr() as usize).rotate_right(4) as isize
+    }
+}
+
+fn no_modulo(m: &Bound<PyAny>) -> PyResult<()> {
+    if m.is_none() { Ok(()) } else { Err(PyNotImplementedError::new_err("pow(): the modulo argument is not supported for tensors")) }
+}

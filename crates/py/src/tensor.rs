@@ -1,0 +1,233 @@
+//! The Python class `Tensor`: a handle on a core tensor, and which Python object stands for which
+//! tensor. Methods come from the registry (`bind.rs`) and from `attrs.rs`, `operators.rs`, ...
+
+use crate::hooks;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::{Borrowed, ffi};
+use pyrite_tensor::Tensor;
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// A handle that is read and replaced only by whoever holds the GIL.
+struct Slot(UnsafeCell<Tensor>);
+
+// SAFETY: every access goes through `PyTensor::tensor` and `PyTensor::replace`, which ask for a
+// `Python` token, the proof that this thread holds the GIL (the module declares `gil_used`); and no
+// reference into the cell outlives those two functions.
+unsafe impl Sync for Slot {}
+
+/// An n-dimensional array with automatic differentiation.
+#[pyclass(subclass, frozen, dict, weakref, name = "Tensor", module = "pyrite")]
+pub struct PyTensor {
+    slot: Slot,
+    /// This object's own address once it is registered in its tensor's `Meta::py`.
+    me: AtomicPtr<c_void>,
+}
+
+impl PyTensor {
+    pub fn new(t: Tensor) -> PyTensor {
+        PyTensor { slot: Slot(UnsafeCell::new(t)), me: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+
+    /// A handle on the tensor. It is a clone (an atomic increment), not a reference: Python code that
+    /// runs later may replace the handle in the slot.
+    #[inline]
+    pub fn tensor(&self, _py: Python) -> Tensor {
+        // SAFETY: the GIL is held, so nobody replaces the value while it is cloned; `clone` runs no
+        // Python code.
+        unsafe { (*self.slot.0.get()).clone() }
+    }
+
+    /// Makes this object stand for another tensor; the old handle is returned to be dropped later.
+    pub fn replace(&self, _py: Python, t: Tensor) -> Tensor {
+        // SAFETY: the GIL is held; the swap runs no other code.
+        unsafe { std::mem::replace(&mut *self.slot.0.get(), t) }
+    }
+}
+
+impl Drop for PyTensor {
+    fn drop(&mut self) {
+        let me = *self.me.get_mut();
+        if !me.is_null() {
+            if let Some(meta) = self.slot.0.get_mut().meta() {
+                // Only if we still are the registered object.
+                let _ = meta.py.compare_exchange(me, std::ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Registers `obj` as the object of its tensor, if the tensor has an identity and no object yet.
+#[inline]
+pub fn link(obj: &Bound<PyTensor>) {
+    let this = obj.get();
+    if !this.me.load(Ordering::Relaxed).is_null() {
+        return;
+    }
+    let t = this.tensor(obj.py());
+    if let Some(meta) = t.meta() {
+        if live_object(obj.py(), meta.py.load(Ordering::Acquire)).is_none() {
+            let p = obj.as_ptr() as *mut c_void;
+            meta.py.store(p, Ordering::Release);
+            this.me.store(p, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Replaces the tensor behind `obj` and makes `obj` the object of the new one.
+pub fn swap(obj: &Bound<PyTensor>, t: Tensor) {
+    let this = obj.get();
+    let me = this.me.swap(std::ptr::null_mut(), Ordering::Relaxed);
+    let old = this.replace(obj.py(), t);
+    if let (Some(meta), false) = (old.meta(), me.is_null()) {
+        let _ = meta.py.compare_exchange(me, std::ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed);
+    }
+    link(obj);
+}
+
+/// The registered object, unless it is being destroyed.
+fn live_object(py: Python<'_>, p: *mut c_void) -> Option<Bound<'_, PyTensor>> {
+    if p.is_null() {
+        return None;
+    }
+    let p = p as *mut ffi::PyObject;
+    // SAFETY: a registered pointer is cleared under the GIL when its object's contents are dropped, so
+    // the memory is an object; an object on its way out has no references left and is not revived.
+    unsafe {
+        if ffi::Py_REFCNT(p) <= 0 {
+            return None;
+        }
+        Some(Bound::from_borrowed_ptr(py, p).cast_into_unchecked())
+    }
+}
+
+/// The Python object of a tensor: the one it has, or a new plain `Tensor`.
+#[inline]
+pub fn wrap(py: Python<'_>, t: Tensor) -> PyResult<Bound<'_, PyTensor>> {
+    let linked = match t.meta() {
+        None => false,
+        Some(meta) => {
+            if let Some(obj) = live_object(py, meta.py.load(Ordering::Acquire)) {
+                return Ok(obj);
+            }
+            true
+        }
+    };
+    let obj = Bound::new(py, PyTensor::new(t))?;
+    if linked {
+        link(&obj);
+    }
+    Ok(obj)
+}
+
+/// As [`wrap`], for tensors whose object must stay the same from call to call (`x.grad`).
+pub fn wrap_lasting(py: Python<'_>, t: Tensor) -> PyResult<Bound<'_, PyTensor>> {
+    t.meta_or_new();
+    wrap(py, t)
+}
+
+pub fn wrap_all<'py>(py: Python<'py>, list: Vec<Tensor>) -> PyResult<Bound<'py, PyTuple>> {
+    let objs = list.into_iter().map(|t| wrap(py, t)).collect::<PyResult<Vec<_>>>()?;
+    PyTuple::new(py, objs)
+}
+
+/// The tensor in an object of type Tensor or a subclass.
+#[inline]
+pub fn get(obj: &Bound<PyAny>) -> Option<Tensor> {
+    obj.cast::<PyTensor>().ok().map(|t| t.get().tensor(obj.py()))
+}
+
+/// As [`get`], for borrowed references.
+#[inline]
+pub fn get_borrowed(obj: Borrowed<PyAny>) -> Option<Tensor> {
+    obj.cast::<PyTensor>().ok().map(|t| t.get().tensor(obj.py()))
+}
+
+/// The tensor in an argument, or the TypeError PyTorch raises.
+pub fn expect(op: &str, name: &str, obj: &Bound<PyAny>) -> PyResult<Tensor> {
+    match get(obj) {
+        Some(t) => Ok(t),
+        None => Err(PyTypeError::new_err(format!(
+            "{op}(): argument '{name}' must be Tensor, not {}",
+            obj.get_type().name()?
+        ))),
+    }
+}
+
+thread_local! {
+    /// Hands a finished tensor through `Tensor.__new__` when a subclass instance is made.
+    static HANDOVER: std::cell::RefCell<Option<Tensor>> = const { std::cell::RefCell::new(None) };
+}
+
+/// An instance of `class` (Tensor or a subclass) for `t`, without calling its `__init__`.
+pub fn make_subclass<'py>(class: &Bound<'py, PyType>, t: Tensor) -> PyResult<Bound<'py, PyTensor>> {
+    let py = class.py();
+    static NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let new = NEW.get_or_try_init(py, || py.get_type::<PyTensor>().getattr("__new__").map(Bound::unbind))?;
+    HANDOVER.with(|h| h.replace(Some(t)));
+    let made = new.bind(py).call1((class,));
+    HANDOVER.with(|h| h.take());
+    let obj = made?.cast_into::<PyTensor>()?;
+    link(&obj);
+    Ok(obj)
+}
+
+#[pymethods]
+impl PyTensor {
+    #[new]
+    #[classmethod]
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __new__(cls: &Bound<PyType>, args: &Bound<PyTuple>, kwargs: Option<&Bound<PyDict>>) -> PyResult<PyTensor> {
+        if let Some(t) = HANDOVER.with(|h| h.take()) {
+            return Ok(PyTensor::new(t));
+        }
+        crate::data::legacy_new(cls.py(), "Tensor", pyrite_core::DType::default_float(), args, kwargs).map(PyTensor::new)
+    }
+
+    /// An instance of a subclass over `data`'s memory.
+    #[staticmethod]
+    #[pyo3(signature = (cls, data, require_grad=false))]
+    fn _make_subclass<'py>(
+        cls: &Bound<'py, PyType>,
+        data: &Bound<'py, PyAny>,
+        require_grad: bool,
+    ) -> PyResult<Bound<'py, PyTensor>> {
+        use crate::error::IntoPy;
+        let py = cls.py();
+        if !cls.is_subclass_of::<PyTensor>()? {
+            return Err(PyTypeError::new_err("_make_subclass(): cls must be a subclass of Tensor"));
+        }
+        let t = expect("_make_subclass", "data", data)?.alias();
+        // Checked before the object exists.
+        if require_grad {
+            t.set_requires_grad(true).py(py)?;
+        } else {
+            t.meta_or_new();
+        }
+        make_subclass(cls, t)
+    }
+
+    /// Hooks on a leaf are Python objects that may refer back to the leaf.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the garbage collector runs with the GIL held, and nothing is cloned or dropped here.
+        let t = unsafe { &*self.slot.0.get() };
+        hooks::traverse(t, &visit)
+    }
+
+    fn __clear__(&self) {
+        // SAFETY: called by the garbage collector with the GIL held; the clone keeps the tensor alive
+        // while hooks are dropped.
+        let t = unsafe { (*self.slot.0.get()).clone() };
+        hooks::clear(&t);
+    }
+}
+
+/// An error for methods that need a method to exist on this tensor's device.
+pub fn runtime<T>(msg: impl Into<String>) -> PyResult<T> {
+    Err(PyRuntimeError::new_err(msg.into()))
+}
