@@ -3,6 +3,7 @@
 //! Kernels here know pointers, sizes and strides; tensors, shapes' rules and gradients live above.
 
 pub mod alloc;
+pub mod argreduce;
 pub mod cast;
 pub mod conv;
 pub mod conv2d;
@@ -15,8 +16,11 @@ pub mod optim;
 pub mod pool;
 pub mod pool2d;
 pub mod random;
+pub mod reduce;
 pub mod rowwise;
+pub mod scan;
 pub mod simd;
+pub mod sort;
 pub mod strided;
 pub mod vecmath;
 
@@ -86,20 +90,20 @@ impl Backend for Cpu {
     ) -> Result<()> {
         map::map(row, formula, compute, plan, params)
     }
-    fn reduce(&self, _: ReduceOp, _: Arr, _: Option<Arr>, _: Arr, _: &[f64]) -> Result<()> {
-        unsupported(Device::Cpu, "reduce")
+    fn reduce(&self, op: ReduceOp, dst: Arr, dst2: Option<Arr>, src: Arr, params: &[f64]) -> Result<()> {
+        reduce::reduce(op, dst, dst2, src, params)
     }
-    fn arg_reduce(&self, _: ArgOp, _: Arr, _: Option<Arr>, _: Arr, _: usize) -> Result<()> {
-        unsupported(Device::Cpu, "arg_reduce")
+    fn arg_reduce(&self, op: ArgOp, idx: Arr, values: Option<Arr>, src: Arr, dim: usize) -> Result<()> {
+        argreduce::run(op, idx, values, src, dim)
     }
-    fn scan(&self, _: ScanOp, _: Arr, _: Option<Arr>, _: Arr, _: usize) -> Result<()> {
-        unsupported(Device::Cpu, "scan")
+    fn scan(&self, op: ScanOp, dst: Arr, idx: Option<Arr>, src: Arr, dim: usize) -> Result<()> {
+        scan::run(op, dst, idx, src, dim)
     }
-    fn sort(&self, _: Arr, _: Arr, _: Arr, _: usize, _: bool) -> Result<()> {
-        unsupported(Device::Cpu, "sort")
+    fn sort(&self, values: Arr, idx: Arr, src: Arr, dim: usize, descending: bool) -> Result<()> {
+        sort::sort(values, idx, src, dim, descending)
     }
-    fn topk(&self, _: Arr, _: Arr, _: Arr, _: usize, _: bool) -> Result<()> {
-        unsupported(Device::Cpu, "topk")
+    fn topk(&self, values: Arr, idx: Arr, src: Arr, dim: usize, largest: bool) -> Result<()> {
+        sort::topk(values, idx, src, dim, largest)
     }
     fn gemm(&self, g: &Gemm) -> Result<()> {
         matmul::run(g)

@@ -326,7 +326,17 @@ impl Printer<'_> {
                         out.push(group.into());
                         i += 1;
                     } else if let Some((_, value)) = CONSTANTS.iter().find(|c| c.0 == name) {
-                        out.extend(lit(value, id.span()));
+                        // `-inf` is one constant: negating the integers' stand-in for infinity is not
+                        // their lowest value.
+                        let dash = |t: &TokenTree| matches!(t, TokenTree::Punct(p) if p.as_char() == '-');
+                        let before = out.len().checked_sub(2).map(|i| &out[i]);
+                        if out.last().is_some_and(dash) && !matches!(before, Some(t) if !matches!(t, TokenTree::Punct(_)))
+                        {
+                            out.pop();
+                            out.extend(lit(&format!("-{value}"), id.span()));
+                        } else {
+                            out.extend(lit(value, id.span()));
+                        }
                         self.text.push_str(&name);
                         self.cuda.push_str(&format!("A_{}", name.to_uppercase()));
                     } else if self.known.contains(&name) {

@@ -8,8 +8,13 @@ use std::ops::{Add, BitAnd, BitOr, BitXor, Mul, Neg, Not, Sub};
 
 macro_rules! int_lane {
     ($t:ident, $u:ident, $signed:literal) => {
-        // Through i128, so that negative constants wrap for unsigned types instead of saturating.
-        one_lane_any!($t, |v: f64| v as i128 as $t);
+        // Through i128, so that negative constants wrap for unsigned types instead of saturating;
+        // infinities are the extremes, where reductions to a maximum or minimum start.
+        one_lane_any!($t, |v: f64| if v.is_infinite() {
+            if v > 0.0 { $t::MAX } else { $t::MIN }
+        } else {
+            v as i128 as $t
+        });
         impl Lanes for S<$t> {
             one_lane_memory!($t);
         }
