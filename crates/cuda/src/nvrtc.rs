@@ -145,6 +145,7 @@ fn compile(title: &str, source: &str, options: &[String]) -> Result<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,6 +1,8 @@
 //! Every kernel compiles for the oldest and the newest supported architecture. Needs NVRTC (the pip
 //! package nvidia-cuda-nvrtc, a test dependency), no GPU and no driver.
 
+#![allow(clippy::unwrap_used)] // a test that panics has failed
+
 use std::path::PathBuf;
 
 /// `PYRITE_CUDA_LIBS`, else the workspace's or the active virtual environment.
