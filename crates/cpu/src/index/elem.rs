@@ -165,6 +165,17 @@ pub unsafe fn meet_run<T: Meet>(how: Scatter, d: *mut T, ds: isize, s: *const T,
     }
 }
 
+/// The function of two elements.
+pub fn meeting<T: Meet>(how: Scatter) -> fn(T, T) -> T {
+    match how {
+        Scatter::Set => |_, b| b,
+        Scatter::Add => T::add,
+        Scatter::Mul => T::mul,
+        Scatter::Max => T::max,
+        Scatter::Min => T::min,
+    }
+}
+
 /// Moves `n` elements.
 /// # Safety
 /// As `meet_run`; the two may not overlap.

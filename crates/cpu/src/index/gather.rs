@@ -1,6 +1,6 @@
 //! An index for every element along one dimension: `gather` and `scatter`.
 
-use super::elem::{check, meet_run, move_run};
+use super::elem::{check, meeting};
 use super::{Bad, Indices, cost};
 use crate::by_size;
 use crate::pool::{chunks, parallel};
@@ -65,20 +65,26 @@ fn grid(op: &str, a: &Arr, b: &Arr, idx: &Arr, dim: usize) -> Result<Grid> {
 }
 
 impl Grid {
-    /// Calls `f(offset in a, offset in b before indexing, offset in idx)` for every element of the
-    /// chunk's jobs, `dim` outside and the inner dimension inside.
+    /// Calls `f(offsets in a, b and idx, their steps, length)` for every line of the chunk's jobs;
+    /// the innermost loop is `dim` itself where that is the last dimension. Lines of one job come in
+    /// the order of `dim`.
     #[inline(always)]
-    fn walk(&self, chunk: usize, mut f: impl FnMut(isize, isize, isize)) {
+    fn lines(&self, chunk: usize, mut f: impl FnMut([isize; 3], [isize; 3], usize)) {
         let (_, each) = self.chunks;
         for job in chunk * each..self.jobs.min((chunk + 1) * each) {
             let (row, block) = (job / self.blocks.0, job % self.blocks.0);
             let base = [0, 1, 2].map(|k| offset(&self.shape, &self.strides[k], row));
-            let (from, to) = (block * self.blocks.1, self.n_inner.min((block + 1) * self.blocks.1));
+            let from = block * self.blocks.1;
+            let len = self.blocks.1.min(self.n_inner - from);
+            // Along `dim` the indexed array does not move: the index says where.
+            let dim = [self.dim[0], 0, self.dim[2]];
+            if self.n_inner == 1 {
+                f(base, dim, self.n_dim);
+                continue;
+            }
+            let base = [0, 1, 2].map(|k| base[k] + from as isize * self.inner[k]);
             for d in 0..self.n_dim as isize {
-                let (oa, oi) = (base[0] + d * self.dim[0], base[2] + d * self.dim[2]);
-                for j in from as isize..to as isize {
-                    f(oa + j * self.inner[0], base[1] + j * self.inner[1], oi + j * self.inner[2]);
-                }
+                f([0, 1, 2].map(|k| base[k] + d * dim[k]), self.inner, len);
             }
         }
     }
@@ -96,12 +102,17 @@ pub fn gather(dst: Arr, src: Arr, idx: Arr, dim: usize) -> Result<()> {
     by_size!(size, |T| {
         parallel(g.chunks.0, g.cost(size), &|c| {
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
-            // SAFETY: the walk stays inside dst and idx, which have one shape, and inside src in
-            // every dimension but `dim`, where the index is checked.
-            g.walk(c, |oa, ob, oi| unsafe {
-                let at = ix.at(oi);
-                if bad.ok(at, g.size) {
-                    move_run(d.offset(oa), 1, s.offset(ob + at as isize * g.dim[1]), 1, 1);
+            g.lines(c, |[oa, ob, oi], [ta, tb, ti], n| {
+                for j in 0..n as isize {
+                    // SAFETY: lines stay inside dst and idx, which have one shape, and inside src in
+                    // every dimension but `dim`, where the index is checked.
+                    unsafe {
+                        let at = ix.at(oi + j * ti);
+                        if bad.ok(at, g.size) {
+                            let v = s.offset(ob + j * tb + at as isize * g.dim[1]).read_unaligned();
+                            d.offset(oa + j * ta).write_unaligned(v);
+                        }
+                    }
                 }
             })
         })
@@ -117,11 +128,20 @@ pub fn scatter(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result
     match_dtype!(all, dst.dtype, |T| {
         parallel(g.chunks.0, g.cost(size_of::<T>()), &|c| {
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
-            // SAFETY: as in `gather`; elements of one destination are all in one job.
-            g.walk(c, |oa, ob, oi| unsafe {
-                let at = ix.at(oi);
-                if bad.ok(at, g.size) {
-                    meet_run(how, d.offset(ob + at as isize * g.dim[1]), 1, s.offset(oa), 1, 1);
+            let f = meeting::<T>(how);
+            g.lines(c, |[oa, ob, oi], [ta, tb, ti], n| {
+                for j in 0..n as isize {
+                    // SAFETY: as in `gather`; elements of one destination are all in one job.
+                    unsafe {
+                        let at = ix.at(oi + j * ti);
+                        if bad.ok(at, g.size) {
+                            let to = d.offset(ob + j * tb + at as isize * g.dim[1]);
+                            to.write_unaligned(f(
+                                to.read_unaligned(),
+                                s.offset(oa + j * ta).read_unaligned(),
+                            ));
+                        }
+                    }
                 }
             })
         })

@@ -92,28 +92,28 @@ pub fn into(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result<()
     check(op, &dst, &src, how)?;
     let p = plan(op, &src, &dst, &idx, dim)?;
     let (ix, bad) = (Indices::new(op, &idx)?, Bad::new());
-    // Equal indices meet in one destination, so chunks are made of the other dimensions: whole rows
-    // of `rest`, or stretches of the dense run. Inside a chunk the order is that of the index.
+    // Equal indices meet in one destination, so chunks are made of the other dimensions, or, where
+    // those are few and rows long enough to pay for reading the index again, of ranges of
+    // destinations. Inside a chunk the order is that of the index.
     let rows = p.rest.len();
-    let parts = if rows < 16 { chunks(p.run, 64) } else { (1, p.run) };
-    let (jobs, size) = (rows * parts.0, dst.dtype.size());
-    let (n, each) = chunks(jobs, 1 + 2048 / (parts.1 * p.k).max(1));
+    let parts = if rows < 16 { (p.run / 32).clamp(1, 8) } else { 1 };
+    let (jobs, size) = (rows * parts, dst.dtype.size());
+    let (n, each) = chunks(jobs, 1 + 2048 / (p.run * p.k / parts).max(1));
     let (d, s) = (Ptr(dst.ptr), Ptr(src.ptr));
     match_dtype!(all, dst.dtype, |T| {
         parallel(n, cost(rows * p.k, p.run * size), &|c| {
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
             for job in c * each..jobs.min((c + 1) * each) {
-                let [so, to] = p.rest.offset(job / parts.0);
-                let from = job % parts.0 * parts.1;
-                let len = parts.1.min(p.run - from);
+                let [so, to] = p.rest.offset(job / parts);
+                let part = job % parts;
+                let (from, end) = (p.size * part / parts, p.size * (part + 1) / parts);
                 for j in 0..p.k {
-                    // SAFETY: as in `select`; no other chunk has this part of these rows.
+                    // SAFETY: as in `select`; no other chunk has these destinations.
                     unsafe {
                         let at = ix.at(j as isize * p.si);
-                        if bad.ok(at, p.size) {
-                            let to = d.offset(to + at as isize * p.sb).add(from);
-                            let so = s.offset(so + j as isize * p.sa).add(from);
-                            meet_run(how, to, 1, so, 1, len);
+                        if bad.ok(at, p.size) && (from..end).contains(&(at as usize)) {
+                            let to = d.offset(to + at as isize * p.sb);
+                            meet_run(how, to, 1, s.offset(so + j as isize * p.sa), 1, p.run);
                         }
                     }
                 }
