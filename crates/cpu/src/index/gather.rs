@@ -1,6 +1,6 @@
 //! An index for every element along one dimension: `gather` and `scatter`.
 
-use super::elem::{check, meeting};
+use super::elem::{Meet, check, meeting};
 use super::{Bad, Indices, cost};
 use crate::by_size;
 use crate::pool::{chunks, parallel};

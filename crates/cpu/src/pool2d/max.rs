@@ -437,10 +437,15 @@ pub fn backward<T: Compute>(dy: &Arr, idx: &Arr, dx: &Arr) -> Result<()> {
 /// They exist in all three, channels have stride 1, and nobody else writes them in `d`.
 unsafe fn pixels_back<T: Compute>(g: &Planes, i: &Planes, d: &Planes, n: usize, c: usize, m: usize) -> bool {
     let mut fine = true;
-    for r in 0..d.h {
-        for s in 0..d.w {
-            // SAFETY: m channels of a position.
-            unsafe { std::ptr::write_bytes(d.pixel::<T>(n, r, s).add(c), 0, m) };
+    if m == d.c && d.s[3] == m as isize && d.s[2] == (m * d.w) as isize {
+        // SAFETY: the whole image, which is one dense stretch.
+        unsafe { std::ptr::write_bytes(d.pixel::<T>(n, 0, 0), 0, m * d.len()) };
+    } else {
+        for r in 0..d.h {
+            for s in 0..d.w {
+                // SAFETY: m channels of a position.
+                unsafe { std::ptr::write_bytes(d.pixel::<T>(n, r, s).add(c), 0, m) };
+            }
         }
     }
     let base = d.pixel::<T>(n, 0, 0).wrapping_add(c);

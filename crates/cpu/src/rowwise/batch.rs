@@ -4,7 +4,7 @@
 //! all channels at one position (channels-last, and [N, C]). Any other layout is staged row by row.
 //! Block statistics are merged in f64 (Chan's formula), so large means cost no digits.
 
-use super::vector::{BLOCK, Dot, Make, Plain, Spread, Term, map, sum};
+use super::vector::{BLOCK, Make, Plain, Spread, Term, map, sum};
 use super::{pad, per_row, same_shape};
 use crate::alloc::Block;
 use crate::oom;
@@ -116,9 +116,15 @@ impl Grid {
     /// Pointer to strip `s` and its stride.
     #[inline(always)]
     fn at(&self, a: &View, s: usize) -> (*mut u8, isize) {
-        let (n, i) = if self.last { (s / self.l, s % self.l) } else { (s / self.c, s % self.c) };
-        let inner = if self.last { a.strides[2] } else { a.strides[1] };
-        let off = n as isize * a.strides[0] + i as isize * inner;
+        let (per, inner) = if self.last { (self.l, a.strides[2]) } else { (self.c, a.strides[1]) };
+        // Two divisions would cost more than the work on a short strip.
+        let off = if per == 1 {
+            s as isize * a.strides[0]
+        } else if a.strides[0] == per as isize * inner {
+            s as isize * inner
+        } else {
+            (s / per) as isize * a.strides[0] + (s % per) as isize * inner
+        };
         let along = if self.last { a.strides[1] } else { a.strides[2] };
         (a.ptr.get().wrapping_offset(off * a.dtype.size() as isize), along)
     }
@@ -425,26 +431,27 @@ impl<T: Compute> ArchKernel for Last<'_, T> {
                 }
                 match (&self.dy, self.mean) {
                     (Some(_), Some(mean)) => {
-                        column::<T, T::V<A>, _>(Plain, &dy[..m], &dy[..m], null(), acc[0], c);
-                        column::<T, T::V<A>, _>(Dot, &dy[..m], &x[..m], mean.get(), acc[1], c);
+                        columns::<T, T::V<A>>(&dy[..m], &x[..m], mean.get(), acc[0], acc[1], c);
                         for i in 0..c {
                             *self.out.add(i) += (*acc[0].add(i)).f64();
                             *self.out.add(c + i) += (*acc[1].add(i)).f64();
                         }
                     }
                     _ => {
-                        column::<T, T::V<A>, _>(Plain, &x[..m], &x[..m], null(), acc[0], c);
+                        // Differences from the mean so far (at first: from the first row), which is
+                        // near enough to the block's own for its square not to cancel digits.
                         for i in 0..c {
-                            *acc[2].add(i) = T::of((*acc[0].add(i)).f64() / m as f64);
+                            *acc[2].add(i) = if seen > 0.0 { T::of(*self.out.add(i)) } else { *x[0].add(i) };
                         }
-                        column::<T, T::V<A>, _>(Square, &x[..m], &x[..m], acc[2], acc[1], c);
+                        columns::<T, T::V<A>>(&[], &x[..m], acc[2], acc[0], acc[1], c);
+                        let len = m as f64;
+                        let (share, pull) = (len / (seen + len), seen * len / (seen + len));
                         for i in 0..c {
-                            let a = (*acc[2].add(i)).f64();
-                            let b = (*acc[1].add(i)).f64();
-                            let mut t = Moments { n: seen, a: *self.out.add(i), b: *self.out.add(c + i) };
-                            t.join(true, Moments { n: m as f64, a, b });
-                            *self.out.add(i) = t.a;
-                            *self.out.add(c + i) = t.b;
+                            let (d, q) = ((*acc[0].add(i)).f64() / len, (*acc[1].add(i)).f64());
+                            let (mean, spread) = (self.out.add(i), self.out.add(c + i));
+                            let off = (*acc[2].add(i)).f64() + d - *mean;
+                            *spread += (q - d * d * len) + off * off * pull;
+                            *mean += off * share;
                         }
                     }
                 }
@@ -455,26 +462,16 @@ impl<T: Compute> ArchKernel for Last<'_, T> {
     }
 }
 
-/// Sum of `(b - mean)^2`, the difference being taken by `column`.
-#[derive(Clone, Copy)]
-struct Square;
-impl<V: FloatLanes> Term<V> for Square {
-    #[inline(always)]
-    fn add(self, acc: V, _: V, b: V) -> V {
-        V::fma_(b, b, acc)
-    }
-}
-
-/// `out[i] = sum over rows of term(a[row][i], b[row][i] - mean[i])`.
+/// Sums over rows, per column: of `a` and `a * (b - mean)`; without `a`, of `b - mean` and its square.
 /// # Safety
-/// Every row, `mean` if not null, and `out` have `c` elements.
+/// `a` is empty or as long as `b`; every row, `mean` and both results have `c` elements.
 #[inline(always)]
-unsafe fn column<T: Compute, V: FloatLanes<Elem = T>, F: Term<V>>(
-    f: F,
+unsafe fn columns<T: Compute, V: FloatLanes<Elem = T>>(
     a: &[*const T],
     b: &[*const T],
     mean: *const T,
-    out: *mut T,
+    plain: *mut T,
+    product: *mut T,
     c: usize,
 ) {
     let zero = T::of(0.0);
@@ -483,17 +480,21 @@ unsafe fn column<T: Compute, V: FloatLanes<Elem = T>, F: Term<V>>(
         let k = V::N.min(c - i);
         // SAFETY: elements below c of every row.
         unsafe {
-            let mut acc = [V::lit(0.0); 2];
-            let m = if mean.is_null() { V::lit(0.0) } else { V::load_partial(mean.add(i), k, zero) };
-            for r in 0..a.len() {
-                let (va, vb) = if k == V::N {
-                    (V::load(a[r].add(i)), V::load(b[r].add(i)))
-                } else {
-                    (V::load_partial(a[r].add(i), k, zero), V::load_partial(b[r].add(i), k, zero))
+            macro_rules! load {
+                ($p:expr) => {
+                    if k == V::N { V::load($p.add(i)) } else { V::load_partial($p.add(i), k, zero) }
                 };
-                acc[r % 2] = f.add(acc[r % 2], va, vb - m);
             }
-            (acc[0] + acc[1]).store_partial(out.add(i), k);
+            let m = load!(mean);
+            let (mut s, mut p) = ([V::lit(0.0); 4], [V::lit(0.0); 4]);
+            for r in 0..b.len() {
+                let d = load!(b[r]) - m;
+                let x = if a.is_empty() { d } else { load!(a[r]) };
+                s[r % 4] = s[r % 4] + x;
+                p[r % 4] = V::fma_(x, d, p[r % 4]);
+            }
+            ((s[0] + s[1]) + (s[2] + s[3])).store_partial(plain.add(i), k);
+            ((p[0] + p[1]) + (p[2] + p[3])).store_partial(product.add(i), k);
         }
         i += V::N;
     }
