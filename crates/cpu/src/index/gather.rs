@@ -128,22 +128,32 @@ pub fn scatter(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result
     match_dtype!(all, dst.dtype, |T| {
         parallel(g.chunks.0, g.cost(size_of::<T>()), &|c| {
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
-            let f = meeting::<T>(how);
-            g.lines(c, |[oa, ob, oi], [ta, tb, ti], n| {
-                for j in 0..n as isize {
-                    // SAFETY: as in `gather`; elements of one destination are all in one job.
-                    unsafe {
-                        let at = ix.at(oi + j * ti);
-                        if bad.ok(at, g.size) {
-                            let to = d.offset(ob + j * tb + at as isize * g.dim[1]);
-                            to.write_unaligned(f(
-                                to.read_unaligned(),
-                                s.offset(oa + j * ta).read_unaligned(),
-                            ));
+            macro_rules! meet {
+                ($f:expr) => {
+                    g.lines(c, |[oa, ob, oi], [ta, tb, ti], n| {
+                        for j in 0..n as isize {
+                            // SAFETY: as in `gather`; elements of one destination are all in one job.
+                            unsafe {
+                                let at = ix.at(oi + j * ti);
+                                if bad.ok(at, g.size) {
+                                    let to = d.offset(ob + j * tb + at as isize * g.dim[1]);
+                                    let v = s.offset(oa + j * ta).read_unaligned();
+                                    to.write_unaligned($f(to.read_unaligned(), v));
+                                }
+                            }
                         }
-                    }
+                    })
+                };
+            }
+            // The two common ones inline; the others are called.
+            match how {
+                Scatter::Set => meet!(|_, v| v),
+                Scatter::Add => meet!(<T as Meet>::add),
+                _ => {
+                    let f = meeting::<T>(how);
+                    meet!(f)
                 }
-            })
+            }
         })
     });
     bad.result("scatter")

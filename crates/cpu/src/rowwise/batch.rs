@@ -474,29 +474,62 @@ unsafe fn columns<T: Compute, V: FloatLanes<Elem = T>>(
     product: *mut T,
     c: usize,
 ) {
-    let zero = T::of(0.0);
     let mut i = 0;
-    while i < c {
-        let k = V::N.min(c - i);
-        // SAFETY: elements below c of every row.
-        unsafe {
-            macro_rules! load {
-                ($p:expr) => {
-                    if k == V::N { V::load($p.add(i)) } else { V::load_partial($p.add(i), k, zero) }
-                };
-            }
-            let m = load!(mean);
-            let (mut s, mut p) = ([V::lit(0.0); 4], [V::lit(0.0); 4]);
-            for r in 0..b.len() {
-                let d = load!(b[r]) - m;
-                let x = if a.is_empty() { d } else { load!(a[r]) };
-                s[r % 4] = s[r % 4] + x;
-                p[r % 4] = V::fma_(x, d, p[r % 4]);
-            }
-            ((s[0] + s[1]) + (s[2] + s[3])).store_partial(plain.add(i), k);
-            ((p[0] + p[1]) + (p[2] + p[3])).store_partial(product.add(i), k);
+    // Rows outside and four vectors inside: memory is read in stretches, not column by column.
+    // SAFETY: elements below c.
+    unsafe {
+        while i + 4 * V::N <= c {
+            tile::<T, V, 4>(a, b, mean, plain, product, i, V::N);
+            i += 4 * V::N;
         }
-        i += V::N;
+        while i < c {
+            let k = V::N.min(c - i);
+            tile::<T, V, 1>(a, b, mean, plain, product, i, k);
+            i += k;
+        }
+    }
+}
+
+/// `W` vectors of columns from `i` on, `k` lanes of each.
+/// # Safety
+/// As `columns`, with `i + W * k <= c`; `k == V::N` unless `W == 1`.
+#[inline(always)]
+unsafe fn tile<T: Compute, V: FloatLanes<Elem = T>, const W: usize>(
+    a: &[*const T],
+    b: &[*const T],
+    mean: *const T,
+    plain: *mut T,
+    product: *mut T,
+    i: usize,
+    k: usize,
+) {
+    let zero = T::of(0.0);
+    // SAFETY: the caller's promise.
+    unsafe {
+        macro_rules! load {
+            ($p:expr, $w:expr) => {
+                if k == V::N { V::load($p.add(i + $w * V::N)) } else { V::load_partial($p.add(i), k, zero) }
+            };
+        }
+        let mut m = [V::lit(0.0); W];
+        for w in 0..W {
+            m[w] = load!(mean, w);
+        }
+        let (mut s, mut p) = ([V::lit(0.0); W], [V::lit(0.0); W]);
+        for r in 0..b.len() {
+            let rb = b[r];
+            let ra = if a.is_empty() { null() } else { a[r] };
+            for w in 0..W {
+                let d = load!(rb, w) - m[w];
+                let x = if a.is_empty() { d } else { load!(ra, w) };
+                s[w] = s[w] + x;
+                p[w] = V::fma_(x, d, p[w]);
+            }
+        }
+        for w in 0..W {
+            s[w].store_partial(plain.add(i + w * V::N), k);
+            p[w].store_partial(product.add(i + w * V::N), k);
+        }
     }
 }
 
