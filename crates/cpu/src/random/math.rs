@@ -69,7 +69,7 @@ impl<V: Base> Digits for V {
     const EXP_MAX: f64 = if single::<V>() { 89.0 } else { 710.0 };
     const EXP_MIN: f64 = if single::<V>() { -104.0 } else { -746.0 };
 }
-const LN2_HI_F64: f64 = 0.693147180369123816490;
+const LN2_HI_F64: f64 = 0.6931471803691238;
 
 #[inline(always)]
 fn horner<V: Base>(x: V, c: &[f64]) -> V {

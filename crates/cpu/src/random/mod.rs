@@ -166,7 +166,7 @@ unsafe fn whole<T: Drawn>(dist: Random, g: &Group, out: *mut T) {
                     for l in 0..16 {
                         let (x1, x0) = (g.0[2 * h][l] as u64, g.0[2 * h + 1][l] as u64);
                         let v =
-                            if n < 1 << 32 { (x1 * n + (x0 * n >> 32)) >> 32 } else { (x1 << 32 | x0) % n };
+                            if n < 1 << 32 { (x1 * n + ((x0 * n) >> 32)) >> 32 } else { (x1 << 32 | x0) % n };
                         put(h * 16 + l, T::of_int(lo.wrapping_add(v as i64)));
                     }
                 }
@@ -251,7 +251,7 @@ drawn_float!(bf16, f32, 64, via32, bf16::ZERO, |v| bf16::from_f64(v as f64), bf1
 
 /// The greatest number below `hi` in a dtype, if the range is not empty.
 fn top(d: DType, lo: f64, hi: f64) -> f64 {
-    if !(lo < hi) {
+    if lo >= hi || lo.is_nan() || hi.is_nan() {
         return lo;
     }
     // Rounding may reach or pass `hi`: then the neighbour below.

@@ -73,8 +73,8 @@ impl Setup<'_> {
             }
         };
         let w = Ptr(weight.as_ref().map_or(std::ptr::null_mut(), |b| b.as_ptr().cast::<T>()));
-        // SAFETY: n weights.
         let total_weight = if weight.is_some() {
+            // SAFETY: n weights.
             (0..n).map(|i| unsafe { (*w.get().add(i)).f64() }).sum()
         } else {
             n as f64
