@@ -5,13 +5,13 @@
 //! side by side in loops that the compiler vectorises.
 
 use crate::alloc::Block;
-use crate::reduce::kernels::{self, What};
 use crate::reduce::{Dim, Load, Split, TILE, Tiles, deliver};
 use crate::simd::{Arch, ArchKernel, Isa, dispatch_on, isa};
 use crate::{oom, pool};
 use pyrite_core::backend::ArgOp;
 use pyrite_core::rows::reductions::id;
 use pyrite_core::{Arr, DType, Result, bail, match_dtype};
+use pyrite_lanes::reductions::{self as kernels, What};
 use std::ops::Range;
 
 const BLOCK: usize = 2048;

@@ -19,10 +19,10 @@ pub mod random;
 pub mod reduce;
 pub mod rowwise;
 pub mod scan;
-pub mod simd;
 pub mod sort;
 pub mod strided;
-pub mod vecmath;
+
+pub use pyrite_lanes::{simd, vecmath};
 
 use pyrite_core::backend::*;
 use pyrite_core::plan::Plan;

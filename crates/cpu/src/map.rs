@@ -1,4 +1,4 @@
-//! Elementwise work: a kernel of `kernels` driven over an iteration plan.
+//! Elementwise work: a kernel of `pyrite_lanes::formulas` driven over an iteration plan.
 //!
 //! Arrays that are dense and already hold the compute dtype are handed to the kernel whole. All
 //! others go through tiles that fit the first-level cache: each operand is gathered and converted into
@@ -7,17 +7,16 @@
 //! a short copy, not a kernel call.
 
 mod cost;
-mod kernels;
 
 use crate::cast::{Cast, cast};
 use crate::copy::{gather, scatter, splat, stream};
 use crate::pool;
 use crate::simd::{Isa, isa};
-use kernels::Kernel;
 use pyrite_core::backend::Formula;
 use pyrite_core::plan::{MAX_OPERANDS, Plan};
 use pyrite_core::rows::RowId;
 use pyrite_core::{DType, Result, Scalar, bail, ensure};
+use pyrite_lanes::formulas::{self, Kernel};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -43,7 +42,7 @@ pub(crate) fn map_on(
     plan: &Plan,
     params: &[Scalar],
 ) -> Result<()> {
-    let Some(kernel) = kernels::find(row.0, formula, compute, isa) else {
+    let Some(kernel) = formulas::find(row.0, formula, compute, isa) else {
         bail!(NotImplemented, "{}: not implemented for dtype {compute} on the CPU", row.row().name);
     };
     let r = row.row();

@@ -7,7 +7,6 @@
 //! with strides go through tiles. Long reductions with few results are cut into segments whose
 //! partial results are combined in order.
 
-pub(crate) mod kernels;
 mod var;
 
 use crate::alloc::Block;
@@ -15,10 +14,10 @@ use crate::cast::{Cast, cast};
 use crate::copy::{self, gather};
 use crate::simd::{Isa, isa};
 use crate::{oom, pool};
-use kernels::{Kernel, What};
 use pyrite_core::backend::ReduceOp;
 use pyrite_core::rows::reductions::id;
 use pyrite_core::{Arr, DType, Result, Scalar, bail};
+use pyrite_lanes::reductions::{self as kernels, Kernel, What};
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 

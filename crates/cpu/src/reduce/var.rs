@@ -2,13 +2,13 @@
 //! distances from it) and merged by Chan's formula in f64: as exact as two passes over everything,
 //! with the memory traffic of one.
 
-use super::kernels::{self, Kernel, What};
 use super::{Dim, GRAIN, Load, Split, TILE, Tiles, block_of, deliver};
 use crate::alloc::Block;
 use crate::simd::{Arch, ArchKernel, Isa, dispatch_on};
 use crate::{oom, pool};
 use pyrite_core::rows::reductions::id;
 use pyrite_core::{Arr, DType, Result, bail};
+use pyrite_lanes::reductions::{self as kernels, Kernel, What};
 use std::ops::Range;
 
 /// A block of the column strategy: columns x rows.
