@@ -127,6 +127,9 @@ def _serve(channel, spec):
             spec.worker_init_fn(spec.worker_id)
     except Exception as error:
         channel.send(("error", 0, -1, describe(error, spec.worker_id)))
+        # Stay until told to go: a worker that is gone could be noticed before its message is read.
+        while inbox.queue.get()[0] != "stop":
+            pass
         return
     fetch = None
     ended = False
