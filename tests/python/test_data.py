@@ -370,7 +370,7 @@ from pyrite.utils.data import DataLoader, Dataset
 class D(Dataset):
     def __len__(self): return 1000
     def __getitem__(self, i):
-        os.write(1, b"%d\n" % os.getpid())
+        os.write(1, str(os.getpid()).encode() + bytes([10]))
         time.sleep(0.2)
         return torch.ones(100000)
 for b in DataLoader(D(), num_workers=2, prefetch_factor=1): pass

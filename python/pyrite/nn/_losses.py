@@ -288,7 +288,7 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
 
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     """x1 . x2 / (max(|x1|, eps) * max(|x2|, eps)) along ``dim``."""
-    x1, x2 = _C.broadcast_tensors(x1, x2)
+    x1, x2 = _C.broadcast_tensors([x1, x2])
     n1 = (x1 * x1).sum(dim, keepdim=True).sqrt().clamp_min(eps)
     n2 = (x2 * x2).sum(dim, keepdim=True).sqrt().clamp_min(eps)
     return ((x1 / n1) * (x2 / n2)).sum(dim)

@@ -36,7 +36,7 @@ fn same_dtype(op: &str, a: &Tensor, b: &Tensor) -> Result<()> {
 }
 
 /// A 0-d tensor as a 1-d one: kernels along a dimension need one.
-fn at_least_1d(t: &Tensor) -> Result<Tensor> {
+pub fn at_least_1d(t: &Tensor) -> Result<Tensor> {
     if t.ndim() == 0 { super::reshape(t, &[1]) } else { Ok(t.clone()) }
 }
 
@@ -967,14 +967,6 @@ pub fn register(list: &mut Vec<Op>) {
         "The positions of non-zero elements, one row each.",
         "input: Tensor",
         |a| Ok(nonzero(a.tensor(0)?)?.into())
-    );
-    op!(
-        list,
-        "where",
-        FUNCTION,
-        "The positions of true elements, one vector per dimension.",
-        "condition: Tensor",
-        |a| Ok(Value::Tuple(super::unbind(&nonzero(&at_least_1d(a.tensor(0)?)?)?, 1)?))
     );
     op!(
         list,

@@ -342,7 +342,10 @@ pub fn register(list: &mut Vec<Op>) {
                 c.dtype().name()
             );
             Ok(run(id::WHERE, &[a.operand(0)?, a.operand(1)?, a.operand(2)?])?.into())
-        }
+        };
+        // With the condition alone: where it is true, one index vector per dimension.
+        "condition: Tensor",
+        |a| Ok(Value::Tuple(super::unbind(&super::index::nonzero(&super::index::at_least_1d(a.tensor(0)?)?)?, 1)?))
     );
     op!(
         list,

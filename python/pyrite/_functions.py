@@ -1,0 +1,258 @@
+"""Functions that take any number of tensors or shapes, or only compare: plain Python over the core."""
+
+from . import _C
+
+Tensor = _C.Tensor
+
+__all__ = [
+    "allclose",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "broadcast_shapes",
+    "broadcast_tensors",
+    "cartesian_prod",
+    "detach",
+    "equal",
+    "is_complex",
+    "is_floating_point",
+    "is_nonzero",
+    "isclose",
+    "meshgrid",
+    "numel",
+]
+
+
+def _spread(args):
+    """``f(a, b)`` and ``f([a, b])`` mean the same."""
+    return tuple(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
+
+
+def broadcast_tensors(*tensors):
+    """All tensors expanded to their common shape.
+
+    >>> import pyrite as torch
+    >>> [t.shape for t in torch.broadcast_tensors(torch.ones(3, 1), torch.ones(2))]
+    [torch.Size([3, 2]), torch.Size([3, 2])]
+    """
+    return _C.broadcast_tensors(list(_spread(tensors)))
+
+
+def broadcast_shapes(*shapes):
+    """The shape that the given shapes (tuples or ints) broadcast to; RuntimeError where they don't.
+
+    >>> import pyrite as torch
+    >>> torch.broadcast_shapes((3, 1), (2,), 2)
+    torch.Size([3, 2])
+    """
+    result = []
+    for shape in shapes:
+        sizes = [shape] if isinstance(shape, int) else list(shape)
+        if len(sizes) > len(result):
+            result = [1] * (len(sizes) - len(result)) + result
+        for i in range(1, len(sizes) + 1):
+            if sizes[-i] < 0:
+                raise RuntimeError(f"Trying to create tensor with negative dimension ({sizes[-i]}): {shape}")
+            if result[-i] == 1:
+                result[-i] = sizes[-i]
+            elif sizes[-i] not in (1, result[-i]):
+                raise RuntimeError(
+                    f"Shape mismatch: objects cannot be broadcast to a single shape: {shapes} differ in dimension {-i}"
+                )
+    return _C.Size(result)
+
+
+def _at_least(tensors, reshape):
+    tensors = _spread(tensors)
+    out = tuple(reshape(t) for t in tensors)
+    return out[0] if len(tensors) == 1 else out
+
+
+def atleast_1d(*tensors):
+    """Views with at least one dimension.
+
+    >>> import pyrite as torch
+    >>> torch.atleast_1d(torch.tensor(2)).shape
+    torch.Size([1])
+    """
+    return _at_least(tensors, lambda t: t.reshape(1) if t.dim() == 0 else t)
+
+
+def atleast_2d(*tensors):
+    """Views with at least two dimensions; a vector becomes a row.
+
+    >>> import pyrite as torch
+    >>> torch.atleast_2d(torch.ones(3)).shape
+    torch.Size([1, 3])
+    """
+    return _at_least(tensors, lambda t: t.reshape(1, 1) if t.dim() == 0 else t.unsqueeze(0) if t.dim() == 1 else t)
+
+
+def atleast_3d(*tensors):
+    """Views with at least three dimensions; a vector becomes (1, n, 1), a matrix (m, n, 1).
+
+    >>> import pyrite as torch
+    >>> torch.atleast_3d(torch.ones(3)).shape
+    torch.Size([1, 3, 1])
+    """
+
+    def reshape(t):
+        if t.dim() == 0:
+            return t.reshape(1, 1, 1)
+        if t.dim() == 1:
+            return t.unsqueeze(0).unsqueeze(-1)
+        return t.unsqueeze(-1) if t.dim() == 2 else t
+
+    return _at_least(tensors, reshape)
+
+
+def meshgrid(*tensors, indexing=None):
+    """Grids of coordinates from vectors: as many tensors, each of shape (len(t0), len(t1), ...).
+
+    ``indexing='xy'`` swaps the first two dimensions; 'ij' (default) keeps them.
+
+    >>> import pyrite as torch
+    >>> [g.tolist() for g in torch.meshgrid(torch.arange(2), torch.arange(3), indexing="ij")]
+    [[[0, 0, 0], [1, 1, 1]], [[0, 1, 2], [0, 1, 2]]]
+    """
+    tensors = list(_spread(tensors))
+    if indexing not in (None, "ij", "xy"):
+        raise RuntimeError(
+            f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}'
+        )  # fmt: skip
+    for t in tensors:
+        if t.dim() > 1:
+            raise RuntimeError(
+                f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got shape {tuple(t.shape)}"
+            )
+    swap = indexing == "xy" and len(tensors) > 1
+    if swap:
+        tensors[0], tensors[1] = tensors[1], tensors[0]
+    sizes = [t.numel() for t in tensors]
+    grids = []
+    for i, t in enumerate(tensors):
+        shape = [1] * len(sizes)
+        shape[i] = sizes[i]
+        grids.append(t.reshape(shape).expand(sizes))
+    if swap:
+        grids[0], grids[1] = grids[1], grids[0]
+    return tuple(grids)
+
+
+def cartesian_prod(*tensors):
+    """All combinations of the vectors' elements, one per row.
+
+    >>> import pyrite as torch
+    >>> torch.cartesian_prod(torch.tensor([1, 2]), torch.tensor([4, 5])).tolist()
+    [[1, 4], [1, 5], [2, 4], [2, 5]]
+    """
+    tensors = _spread(tensors)
+    if len(tensors) == 1:
+        return tensors[0]
+    return _C.stack([g.reshape(-1) for g in meshgrid(*tensors, indexing="ij")], 1)
+
+
+def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """True where ``|input - other| <= atol + rtol |other|``; infinities equal themselves only.
+
+    >>> import pyrite as torch
+    >>> torch.isclose(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.1])).tolist()
+    [True, False]
+    """
+    if input.dtype != other.dtype:
+        raise RuntimeError(f"isclose: {input.dtype} did not match {other.dtype}")
+    if rtol < 0 or atol < 0:
+        raise RuntimeError(f"isclose: rtol and atol must not be negative, but found {rtol} and {atol}")
+    same = input == other
+    if input.dtype == _C.bool or (rtol == 0 and atol == 0 and not equal_nan):
+        return same
+    if input.is_floating_point() or input.is_complex():
+        gap = (input - other).abs()
+        near = (gap <= atol + rtol * other.abs()) & gap.isfinite()
+        if equal_nan:
+            near = near | ((input != input) & (other != other))
+    else:
+        a, b = input.to(_C.float64), other.to(_C.float64)
+        near = (a - b).abs() <= atol + rtol * b.abs()
+    return same | near
+
+
+def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """True if :func:`isclose` holds everywhere.
+
+    >>> import pyrite as torch
+    >>> torch.allclose(torch.ones(2), torch.ones(2) + 1e-7)
+    True
+    """
+    return bool(isclose(input, other, rtol, atol, equal_nan).all())
+
+
+def equal(input, other):
+    """True if both tensors have the same shape and elements.
+
+    >>> import pyrite as torch
+    >>> torch.equal(torch.ones(2), torch.ones(2)), torch.equal(torch.ones(2), torch.ones(3))
+    (True, False)
+    """
+    if not isinstance(input, Tensor) or not isinstance(other, Tensor):
+        raise TypeError(f"equal(): arguments must be Tensors, got {type(input).__name__} and {type(other).__name__}")
+    return tuple(input.shape) == tuple(other.shape) and bool((input == other).all())
+
+
+def numel(input):
+    """The number of elements.
+
+    >>> import pyrite as torch
+    >>> torch.numel(torch.ones(2, 3))
+    6
+    """
+    return input.numel()
+
+
+def is_floating_point(input):
+    """True for float dtypes.
+
+    >>> import pyrite as torch
+    >>> torch.is_floating_point(torch.ones(1))
+    True
+    """
+    return input.is_floating_point()
+
+
+def is_complex(input):
+    """True for complex dtypes.
+
+    >>> import pyrite as torch
+    >>> torch.is_complex(torch.ones(1))
+    False
+    """
+    return input.is_complex()
+
+
+def is_nonzero(input):
+    """The truth of a one-element tensor; RuntimeError for others.
+
+    >>> import pyrite as torch
+    >>> torch.is_nonzero(torch.tensor([2.0]))
+    True
+    """
+    if input.numel() != 1:
+        raise RuntimeError(f"Boolean value of Tensor with {input.numel()} values is ambiguous (is_nonzero)")
+    return bool(input)
+
+
+def detach(input):
+    """The same memory without a graph.
+
+    >>> import pyrite as torch
+    >>> torch.detach(torch.ones(1, requires_grad=True)).requires_grad
+    False
+    """
+    return input.detach()
+
+
+# Methods of the same meaning, where the core has none.
+for _function in (allclose, equal, is_nonzero, isclose):
+    if not hasattr(Tensor, _function.__name__):
+        setattr(Tensor, _function.__name__, _function)
+del _function
