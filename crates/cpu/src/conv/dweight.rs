@@ -85,6 +85,7 @@ pub unsafe fn run<T: Number>(d: &Weight<T>, kernels: &Kernels<T>) -> Result<(), 
         (0..d.cg).flat_map(|c| d.taps.iter().map(move |&t| frame.offset(c, t))).collect();
     // Few channels and long rows: vectors along the pixels, straight from `dy`.
     let in_place = d.dy.strides[3] == 1
+        && d.kg <= 2 * CROSS_ROWS
         && d.kg * d.dy.w.div_ceil(kernels.lanes) < d.kg.div_ceil(kernels.lanes) * (d.dy.w + 6);
     let s = if in_place { Shape { packed: 0, ..s } } else { s };
     let per_pass = (IMAGE_BYTES / ((frame.image + s.packed) * size).max(1)).clamp(1, d.n.max(1));

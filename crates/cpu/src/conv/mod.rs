@@ -2,20 +2,20 @@
 //!
 //! Sizes are logical NCHW, strides are the caller's, so NCHW and channels-last both go in and out.
 //! conv1d is `h = 1`; transposed convolution is [`conv2d_dx`]. 1 x 1 kernels are plain products.
-//! `direct.rs` holds forward and dx, `dweight.rs` the weight gradient, `depthwise.rs` one channel per group.
+//! `direct.rs` holds forward and dx, `dweight.rs` the weight gradient, `image.rs` the padded copy they read.
 
 mod direct;
 mod dweight;
-mod gather;
 mod image;
+mod pixels;
 mod shift;
 
 use crate::alloc::OutOfMemory;
 use crate::gemm::kernel::KernelScalar;
-use crate::gemm::{Bias, Elem, Gemm, Isa, Num, gemm_with};
+use crate::gemm::{Bias, Elem, Gemm, Isa, Num, Shared, gemm_with};
 use crate::pool;
-pub(crate) use gather::{Gather, GatherFn, gather};
 use image::Image;
+pub(crate) use pixels::{Pixels, PixelsFn, pixels};
 pub(crate) use shift::{Cross, CrossFn, Shift, ShiftFn, cross, shift};
 
 /// Sizes of a convolution. `oh` and `ow` are the caller's: `(h + 2 pad - dil (r - 1) - 1) / stride + 1`.
@@ -248,18 +248,8 @@ unsafe fn dx_with<T: Number>(
                         taps.push((dh, dw));
                     }
                 }
-                let mut i = 0;
-                for c in 0..d.c {
-                    for k in 0..kg {
-                        for &(r, _) in &rows {
-                            for &(s, _) in &cols {
-                                // SAFETY: an element of the weights; there are at most c * kg * r * s.
-                                unsafe { *wt.add(i) = *weight(w, ws, c / cg * kg + k, c % cg, r, s) };
-                                i += 1;
-                            }
-                        }
-                    }
-                }
+                // SAFETY: the scratch holds c * kg * r * s weights, at least as many as this phase has.
+                unsafe { flip(d, w, ws, &rows, &cols, wt) };
                 let task = direct::Direct {
                     n: d.n,
                     groups: d.groups,
@@ -281,6 +271,41 @@ unsafe fn dx_with<T: Number>(
         }
         Ok(())
     }))
+}
+
+/// The weights of one phase with input and output channels exchanged: `[c][k in group][taps]`.
+///
+/// # Safety
+/// `w` is readable at its strides, `wt` holds `c * kg * rows * cols` elements.
+unsafe fn flip<T: Number>(
+    d: &ConvDesc,
+    w: *const T,
+    ws: [isize; 4],
+    rows: &[(usize, isize)],
+    cols: &[(usize, isize)],
+    wt: *mut T,
+) {
+    /// Input channels of a job, and output channels at a time: both sides are touched in whole lines.
+    const BLOCK: usize = 16;
+    let (cg, kg, taps) = (d.cg(), d.kg(), rows.len() * cols.len());
+    let shared = Shared((w, wt));
+    pool::parallel(d.c.div_ceil(BLOCK), (d.c * kg * taps) as u64 * 2, &|job| {
+        let (w, wt) = shared.get();
+        for k0 in (0..kg).step_by(BLOCK) {
+            for c in job * BLOCK..((job + 1) * BLOCK).min(d.c) {
+                for k in k0..(k0 + BLOCK).min(kg) {
+                    let mut i = (c * kg + k) * taps;
+                    for &(r, _) in rows {
+                        for &(s, _) in cols {
+                            // SAFETY: an element of the weights; i is below c * kg * taps.
+                            unsafe { *wt.add(i) = *weight(w, ws, c / cg * kg + k, c % cg, r, s) };
+                            i += 1;
+                        }
+                    }
+                }
+            }
+        }
+    });
 }
 
 /// The taps along one axis that reach input positions `phase + i * stride`: (tap, offset of the output
@@ -334,6 +359,29 @@ unsafe fn dw_with<T: Number>(
         if d.n * d.oh * d.ow == 0 {
             dw.write_bytes(0, d.k * d.cg() * d.r * d.s);
             return Ok(());
+        }
+        if d.pointwise() && flat(xs, d.h, d.w) && flat(dys, d.oh, d.ow) {
+            let pixels = d.h * d.w;
+            // Channels-last images follow each other without a gap: one product over all pixels.
+            let whole = |s: [isize; 4]| d.n == 1 || s[0] == s[3] * pixels as isize;
+            let all = whole(xs) && whole(dys);
+            // One product per image reads and writes `dw` each time: only for large images.
+            if all || pixels >= 512 {
+                for i in 0..if all { 1 } else { d.n as isize } {
+                    let g = Gemm {
+                        beta: if i == 0 { 0.0 } else { 1.0 },
+                        ..Gemm::new(
+                            T::NUM,
+                            (d.k, d.c, if all { d.n * pixels } else { pixels }),
+                            (dy.p.wrapping_offset(i * dys[0]).cast(), dys[1], dys[3]),
+                            (x.wrapping_offset(i * xs[0]).cast(), xs[3], xs[1]),
+                            (dw.cast(), d.c as isize, 1),
+                        )
+                    };
+                    gemm_with(&g, isa)?;
+                }
+                return Ok(());
+            }
         }
         let task = dweight::Weight {
             n: d.n,

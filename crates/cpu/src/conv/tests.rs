@@ -158,6 +158,7 @@ fn usual_layers_match_plain_loops() {
         ConvDesc { c: 6, h: 14, w: 14, k: 16, pad: [0, 0], oh: 10, ow: 10, n: 20, ..base },
         ConvDesc { c: 33, h: 9, w: 11, k: 40, r: 3, s: 3, pad: [1, 1], oh: 9, ow: 11, ..base },
         ConvDesc { c: 20, h: 8, w: 8, k: 35, r: 1, s: 1, pad: [0, 0], oh: 8, ow: 8, ..base },
+        ConvDesc { c: 5, h: 24, w: 25, k: 19, r: 1, s: 1, pad: [0, 0], oh: 24, ow: 25, ..base },
         ConvDesc { c: 20, h: 8, w: 8, k: 35, r: 1, s: 1, pad: [0, 0], stride: [2, 2], oh: 4, ow: 4, ..base },
         ConvDesc {
             c: 3,

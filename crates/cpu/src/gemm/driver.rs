@@ -142,12 +142,16 @@ pub unsafe fn run<E: Elem>(g: &Gemm, isa: Isa) -> Result<(), OutOfMemory> {
 unsafe fn gemv<E: Elem>(p: &Product<E>, kernels: &Kernels<E::T>) -> Result<(), OutOfMemory> {
     const WIDTH: usize = 512;
     if p.b.cs == 1 {
-        // Wide pieces are read in order; narrower ones only so that all threads have some.
-        let width = if p.n >= 4 * WIDTH { WIDTH } else { 128 };
+        /// Sums on the stack: they stay in the first level cache while B streams past.
+        const SUMS: usize = 4096;
+        // Long pieces of rows are read at full speed; shorter ones only so that all threads have some.
+        let threads = pool::num_threads();
+        let pieces = if threads == 1 { 1 } else { 2 * threads };
+        let width = p.n.div_ceil(pieces).next_multiple_of(128).min(SUMS / p.m);
         pool::parallel(p.n.div_ceil(width), memory_time(p), &|job| {
             let j0 = job * width;
             let n = width.min(p.n - j0);
-            let mut y = [const { MaybeUninit::<E::T>::uninit() }; MAX_ROWS * WIDTH];
+            let mut y = [const { MaybeUninit::<E::T>::uninit() }; SUMS];
             let y = y.as_mut_ptr().cast::<E::T>();
             // SAFETY: PLAIN means that E and E::T are one type; the piece lies inside B and C.
             unsafe {
@@ -161,9 +165,9 @@ unsafe fn gemv<E: Elem>(p: &Product<E>, kernels: &Kernels<E::T>) -> Result<(), O
                     b: p.b.at(0, j0).cast(),
                     rsb: p.b.rs,
                     y,
-                    ldy: WIDTH,
+                    ldy: width,
                 });
-                p.finish(0, p.m, j0, n, y, WIDTH);
+                p.finish(0, p.m, j0, n, y, width);
             }
         });
         return Ok(());
@@ -267,18 +271,23 @@ unsafe fn blocked<E: Elem>(p: &Product<E>, kernels: &Kernels<E::T>) -> Result<()
             let dst = Shared(buf);
             // About two elements per nanosecond when B is not in cache.
             let time = (count * nr * p.k) as u64 / 2;
-            // Deep panels are cut along k, so that few of them still make several jobs.
-            let deep = 256;
+            // Deep panels are cut along k, so that few of them still make several jobs; several panels go
+            // together, some rows at a time, because B is read in pages of adjacent columns.
+            let (deep, wide) = (256, 8);
+            let rows = if p.b.cs == 1 { 16 } else { deep };
             let cuts = p.k.div_ceil(deep).max(1);
-            pool::parallel(count * cuts, time, &|job| {
-                let (q, cut) = (job / cuts, job % cuts);
-                let j0 = (first + q) * nr;
-                let p0 = cut * deep;
-                let depth = deep.min(p.k - p0);
-                // SAFETY: panel q of the buffer is this job's alone, rows p0.. of it.
-                unsafe {
-                    let dst = dst.get().add((q * p.k + p0) * nr);
-                    pack_b(p.b, p0, depth, j0, nr.min(p.n - j0), nr, dst);
+            pool::parallel(count.div_ceil(wide) * cuts, time, &|job| {
+                let (set, cut) = (job / cuts, job % cuts);
+                let end = ((cut + 1) * deep).min(p.k);
+                for p0 in (cut * deep..end).step_by(rows) {
+                    for q in set * wide..((set + 1) * wide).min(count) {
+                        let j0 = (first + q) * nr;
+                        // SAFETY: rows p0.. of panel q of the buffer are this job's alone.
+                        unsafe {
+                            let dst = dst.get().add((q * p.k + p0) * nr);
+                            pack_b(p.b, p0, rows.min(end - p0), j0, nr.min(p.n - j0), nr, dst);
+                        }
+                    }
                 }
             });
             let view = Panels { packed: buf, j0: first * nr, direct: std::ptr::null(), direct_stride: 0 };

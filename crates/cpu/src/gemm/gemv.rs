@@ -41,18 +41,17 @@ pub unsafe fn axpy<V: Vector>(g: &Axpy<V::T>) {
     // SAFETY: the caller's contract.
     unsafe {
         match g.m {
-            1 => axpy_rows::<V, 1>(g),
-            2 => axpy_rows::<V, 2>(g),
-            3 => axpy_rows::<V, 3>(g),
-            _ => axpy_rows::<V, 4>(g),
+            1 => axpy_rows::<V, 1, 8>(g),
+            2 => axpy_rows::<V, 2, 4>(g),
+            3 => axpy_rows::<V, 3, 4>(g),
+            _ => axpy_rows::<V, 4, 4>(g),
         }
     }
 }
 
+/// `STEP` rows of B per pass over y: y is loaded and stored once for all of them.
 #[inline(always)]
-unsafe fn axpy_rows<V: Vector, const M: usize>(g: &Axpy<V::T>) {
-    /// Rows of B per pass over y: y is loaded and stored once per STEP rows.
-    const STEP: usize = 4;
+unsafe fn axpy_rows<V: Vector, const M: usize, const STEP: usize>(g: &Axpy<V::T>) {
     // SAFETY: the caller's contract; partial vectors touch only `n` columns.
     unsafe {
         for i in 0..M {

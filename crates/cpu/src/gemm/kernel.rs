@@ -62,9 +62,9 @@ pub struct Kernels<T: 'static> {
     /// Skinny products; see `gemv.rs`.
     pub axpy: gemv::AxpyFn<T>,
     pub dots: gemv::DotsFn<T>,
-    /// Panels of an image for convolution; see `conv/gather.rs`.
-    pub gather: conv::GatherFn<T>,
-    /// Convolution in place, by number of output channels; see `conv/shift.rs`.
+    /// As `tiles`, for the pixels of an image; see `conv/pixels.rs`.
+    pixels: [[conv::PixelsFn<T>; MAX_MR]; 2],
+    /// Convolution along rows, by number of output channels; see `conv/shift.rs`.
     pub shift: [conv::ShiftFn<T>; 8],
     pub cross: [conv::CrossFn<T>; 6],
     /// Offsets a call of `cross` takes.
@@ -76,6 +76,12 @@ impl<T> Kernels<T> {
     #[inline]
     pub fn tile(&self, rows: usize, cols: usize) -> TileFn<T> {
         self.tiles[(cols > self.lanes) as usize][rows - 1]
+    }
+
+    /// The convolution kernel for `rows` pixels and `cols` output channels.
+    #[inline]
+    pub fn pixels(&self, rows: usize, cols: usize) -> conv::PixelsFn<T> {
+        self.pixels[(cols > self.lanes) as usize][rows - 1]
     }
 }
 
@@ -178,9 +184,9 @@ macro_rules! kernels {
                 unsafe { gemv::dots::<$v>(args) }
             }
             $(#[target_feature(enable = $feature)])*
-            unsafe fn gather(args: &conv::Gather<$t>) {
+            unsafe fn pixels<const MR: usize, const NV: usize>(args: &conv::Pixels<$t>) {
                 // SAFETY: the contract of the generic function, passed on.
-                unsafe { conv::gather::<$v>(args) }
+                unsafe { conv::pixels::<$v, MR, NV>(args) }
             }
             $(#[target_feature(enable = $feature)])*
             unsafe fn shift<const ROWS: usize>(args: &conv::Shift<$t>) {
@@ -201,7 +207,10 @@ macro_rules! kernels {
                 tiles: [[$(run::<$r, 1>,)* $(run::<$fill, 1>,)*], [$(run::<$r, $nv>,)* $(run::<$fill, $nv>,)*]],
                 axpy,
                 dots,
-                gather,
+                pixels: [
+                    [$(pixels::<$r, 1>,)* $(pixels::<$fill, 1>,)*],
+                    [$(pixels::<$r, $nv>,)* $(pixels::<$fill, $nv>,)*],
+                ],
                 shift: [shift::<1>, shift::<2>, shift::<3>, shift::<4>, shift::<5>, shift::<6>, shift::<7>, shift::<8>],
                 cross: [cross::<1>, cross::<2>, cross::<3>, cross::<4>, cross::<5>, cross::<6>],
                 cross_width: if $mr == 14 { 4 } else { 2 },
