@@ -139,7 +139,7 @@ pub fn glu(x: &Tensor, dim: i64) -> Result<Tensor> {
     ensure!(x.ndim() > 0, Runtime, "glu does not support 0-dimensional tensors");
     let d = wrap_dim("glu", dim, x.ndim())?;
     let n = x.shape()[d];
-    ensure!(n % 2 == 0, Shape, "Halving dimension must be even, but dimension {d} is size {n}");
+    ensure!(n.is_multiple_of(2), Shape, "Halving dimension must be even, but dimension {d} is size {n}");
     let half = (n / 2) as i64;
     let (a, b) = (super::narrow(x, d as i64, 0, half)?, super::narrow(x, d as i64, half, half)?);
     super::mul(&a, &super::sigmoid(&b)?)

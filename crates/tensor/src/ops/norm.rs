@@ -425,7 +425,7 @@ pub fn group_norm(
     ensure!(groups > 0, Runtime, "Expected num_groups to be greater than 0, got {groups}");
     let (n, c) = (x.shape()[0], x.shape()[1]);
     ensure!(
-        c % groups as usize == 0,
+        c.is_multiple_of(groups as usize),
         Shape,
         "Expected number of channels in input to be divisible by num_groups, but got input of shape {:?} and num_groups={groups}",
         x.shape()

@@ -1,6 +1,6 @@
 //! Neural-network operators against naive loops in f64, and their gradients (first and second
 //! order) against finite differences along a random direction.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
 
 mod conv;
 mod losses;
@@ -15,7 +15,7 @@ use pyrite_tensor::{DType, Result, Tensor, ops};
 pub struct Rng(u64);
 
 impl Rng {
-    pub fn next(&mut self) -> f64 {
+    fn draw(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -23,11 +23,11 @@ impl Rng {
     }
     pub fn tensor(&mut self, shape: &[usize]) -> Tensor {
         let n = shape.iter().product();
-        let v: Vec<f64> = (0..n).map(|_| self.next()).collect();
+        let v: Vec<f64> = (0..n).map(|_| self.draw()).collect();
         Tensor::from_slice(&v, shape).unwrap()
     }
     pub fn classes(&mut self, n: usize, c: usize) -> Vec<i64> {
-        (0..n).map(|_| ((self.next() + 1.0) / 2.0 * c as f64) as i64).collect()
+        (0..n).map(|_| ((self.draw() + 1.0) / 2.0 * c as f64) as i64).collect()
     }
 }
 
