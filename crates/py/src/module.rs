@@ -152,12 +152,6 @@ fn _isa() -> String {
     format!("{:?}", pyrite_cpu::simd::isa()).to_lowercase()
 }
 
-/// Is a GPU usable?
-#[pyfunction]
-fn _cuda_is_available() -> bool {
-    pyrite_tensor::tensor::backend(pyrite_core::Device::Cuda(0)).is_ok()
-}
-
 pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(get_default_dtype, m)?)?;
     m.add_function(wrap_pyfunction!(set_default_dtype, m)?)?;
@@ -171,7 +165,6 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(reset_peak_memory_stats, m)?)?;
     m.add_function(wrap_pyfunction!(set_printoptions, m)?)?;
     m.add_function(wrap_pyfunction!(_isa, m)?)?;
-    m.add_function(wrap_pyfunction!(_cuda_is_available, m)?)?;
     m.add_function(wrap_pyfunction!(crate::bind::_registry, m)?)?;
     m.add("build_profile", env!("PYRITE_PROFILE"))?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))

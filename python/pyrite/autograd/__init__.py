@@ -1,6 +1,7 @@
 """Gradients: `backward`, `grad`, the recording switches, and numerical checks."""
 
 from .. import _C
+from .function import Function
 from .grad_mode import (
     enable_grad,
     inference_mode,
@@ -11,6 +12,7 @@ from .grad_mode import (
 from .variable import Variable
 
 __all__ = [
+    "Function",
     "Variable",
     "backward",
     "enable_grad",

@@ -379,20 +379,25 @@ where
 /// Gives the outputs their place in the graph.
 pub fn set_history(node: &Arc<Node>, outputs: &[&Tensor]) {
     for (i, t) in outputs.iter().enumerate() {
-        if !t.dtype().is_differentiable() {
-            continue;
+        set_history_at(node, t, i as u32);
+    }
+}
+
+/// Makes `t` output number `nr` of `node`.
+pub fn set_history_at(node: &Arc<Node>, t: &Tensor, nr: u32) {
+    if !t.dtype().is_differentiable() {
+        return;
+    }
+    let edge = Edge { node: node.clone(), nr };
+    match t.0.meta.get() {
+        None => {
+            let _ = t.0.meta.set(Arc::new(Meta::with_history(edge)));
         }
-        let edge = Edge { node: node.clone(), nr: i as u32 };
-        match t.0.meta.get() {
-            None => {
-                let _ = t.0.meta.set(Arc::new(Meta::with_history(edge)));
-            }
-            Some(m) => {
-                let old = m.lock().grad_fn.replace(edge);
-                m.set_requires(true);
-                if let Some(e) = old {
-                    drop_later(e.node);
-                }
+        Some(m) => {
+            let old = m.lock().grad_fn.replace(edge);
+            m.set_requires(true);
+            if let Some(e) = old {
+                drop_later(e.node);
             }
         }
     }

@@ -1,0 +1,201 @@
+//! User-defined differentiable functions: runs `forward`, records a node whose rule calls `backward`
+//! in Python, keeps saved tensors as the core keeps its own. `python/pyrite/autograd/function.py` is
+//! the class around it.
+
+use crate::error::{IntoPy, from_py};
+use crate::hooks::{grads_from, grads_tuple};
+use crate::tensor::{self, PyTensor, get, wrap};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use pyrite_core::Result;
+use pyrite_tensor::Tensor;
+use pyrite_tensor::autograd::node::{self, Node, Rule};
+use pyrite_tensor::autograd::saved::Saved;
+use pyrite_tensor::autograd::{Ctx, Grads, GradMode, inplace, is_grad_enabled};
+use smallvec::SmallVec;
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The tensors a ctx saved, as `ctx._saved`.
+#[pyclass(frozen, name = "_SavedTensors", module = "pyrite._C")]
+pub struct SavedTensors {
+    name: String,
+    list: Mutex<Option<Vec<Option<Saved>>>>,
+}
+
+#[pymethods]
+impl SavedTensors {
+    fn unpack<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(list) = list.as_ref() else {
+            return Err(PyRuntimeError::new_err("Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after calling backward."));
+        };
+        let items = list
+            .iter()
+            .map(|s| match s {
+                Some(s) => Ok(wrap(py, s.unpack(&self.name).py(py)?)?.into_any()),
+                None => Ok(py.None().into_bound(py)),
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        PyTuple::new(py, items)
+    }
+}
+
+/// Calls `backward(ctx, *grads)` of the class.
+struct PyRule {
+    class: Py<PyAny>,
+    ctx: Py<PyAny>,
+    saved: Py<SavedTensors>,
+    inputs: usize,
+    materialize: bool,
+}
+
+impl Rule for PyRule {
+    fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
+        let grads: Vec<Option<Tensor>> = if self.materialize {
+            (0..cx.grads.len()).map(|i| cx.grad(i).map(Some)).collect::<Result<_>>()?
+        } else {
+            cx.grads.to_vec()
+        };
+        let name = &cx.node.name;
+        Python::attach(|py| -> PyResult<Grads> {
+            let ctx = self.ctx.bind(py);
+            let list = grads_tuple(py, &grads)?;
+            let r = self.class.bind(py).call_method1("_run_backward", (ctx, list))?;
+            let mut out = grads_from(name, &r)?;
+            while out.len() > self.inputs && out.last().is_some_and(Option::is_none) {
+                out.pop();
+            }
+            if out.len() != self.inputs {
+                return Err(PyRuntimeError::new_err(format!(
+                    "function {name} returned an incorrect number of gradients (expected {}, got {})", self.inputs, out.len()
+                )));
+            }
+            Ok(out)
+        })
+        .map_err(from_py)
+    }
+    fn release(&self) {
+        let saved = self.saved.get();
+        let old = saved.list.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(old);
+    }
+    fn bind(&self, node: &Arc<Node>) {
+        if let Some(list) = self.saved.get().list.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            for s in list.iter().flatten() {
+                s.bind(node);
+            }
+        }
+    }
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+fn is_among(o: &Bound<PyAny>, list: &[Bound<PyAny>]) -> bool {
+    list.iter().any(|x| x.is(o))
+}
+
+/// A tuple attribute of the ctx.
+fn items<'py>(ctx: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    match ctx.getattr(name)? {
+        v if v.is_none() => Ok(Vec::new()),
+        v => v.try_iter()?.collect(),
+    }
+}
+
+/// `Function.apply`: runs `run(*args)`, which calls `forward`, and records the result.
+#[pyfunction]
+#[pyo3(signature = (class, ctx, run, args))]
+fn _function_apply<'py>(
+    py: Python<'py>,
+    class: &Bound<'py, PyAny>,
+    ctx: &Bound<'py, PyAny>,
+    run: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let inputs: Vec<Option<Tensor>> = args.iter().map(|a| get(&a)).collect();
+    let recording = is_grad_enabled();
+    let needs: Vec<bool> = inputs.iter().map(|t| recording && t.as_ref().is_some_and(Tensor::requires_grad)).collect();
+    ctx.setattr("needs_input_grad", PyTuple::new(py, &needs)?)?;
+    let result = {
+        let _off = GradMode::new(false);
+        run.call1((ctx, args))?
+    };
+    let single = !result.is_instance_of::<PyTuple>();
+    let outputs: Vec<Bound<PyAny>> = if single { vec![result.clone()] } else { result.try_iter()?.collect::<PyResult<_>>()? };
+    if !needs.iter().any(|n| *n) {
+        return Ok(result);
+    }
+    let dirty = items(ctx, "_dirty")?;
+    let constant = items(ctx, "_non_differentiable")?;
+    // Outputs that are inputs become new tensors over the same data, unless they were written to.
+    let mut made: Vec<Bound<PyAny>> = Vec::with_capacity(outputs.len());
+    for o in &outputs {
+        let Ok(t) = o.cast::<PyTensor>() else {
+            made.push(o.clone());
+            continue;
+        };
+        let is_input = args.iter().any(|a| a.is(o));
+        if is_input && !is_among(o, &dirty) && !is_among(o, &constant) {
+            made.push(wrap(py, t.get().tensor(py).alias())?.into_any());
+        } else {
+            made.push(o.clone());
+        }
+    }
+    // Gradients leave through outputs in order; what is no differentiable tensor has a place but no history.
+    let places: Vec<Tensor> = made.iter().filter_map(get).collect();
+    let name = format!("{}Backward", class.getattr("__name__")?);
+    let mut saved: Vec<Option<Saved>> = Vec::new();
+    for s in items(ctx, "_to_save")? {
+        if s.is_none() {
+            saved.push(None);
+            continue;
+        }
+        let Some(t) = get(&s) else {
+            return Err(PyTypeError::new_err(format!("save_for_backward can only save variables, but an argument is of type {}", s.get_type().name()?)));
+        };
+        let nr = outputs.iter().zip(&made).filter(|(o, _)| get(o).is_some()).position(|(o, _)| o.is(&s));
+        let is_dirty_input = is_among(&s, &dirty);
+        saved.push(Some(match nr {
+            Some(nr) if t.dtype().is_differentiable() && (is_dirty_input || !args.iter().any(|a| a.is(&s))) => Saved::output(&t, nr as u32),
+            _ => Saved::input(&t),
+        }));
+    }
+    let holder = Py::new(py, SavedTensors { name: name.clone(), list: Mutex::new(Some(saved)) })?;
+    ctx.setattr("_saved", holder.clone_ref(py))?;
+    ctx.setattr("_to_save", py.None())?;
+    let materialize = ctx.getattr("_materialize_grads")?.is_truthy()?;
+    let rule = PyRule { class: class.clone().unbind(), ctx: ctx.clone().unbind(), saved: holder, inputs: args.len(), materialize };
+    let edges: SmallVec<_> = inputs.iter().zip(&needs).map(|(t, n)| t.as_ref().filter(|_| *n).and_then(Tensor::edge)).collect();
+    let node = node::make(name, edges, places.iter().map(node::info).collect(), rule);
+    node.rule().bind(&node);
+    let mut nr = 0u32;
+    for o in &made {
+        let Ok(t) = o.cast::<PyTensor>() else { continue };
+        let place = nr;
+        nr += 1;
+        if is_among(o, &constant) {
+            continue;
+        }
+        let t = t.get().tensor(py);
+        if is_among(o, &dirty) && args.iter().any(|a| a.is(o)) {
+            if t.is_leaf() && t.requires_grad() {
+                return Err(PyRuntimeError::new_err("a leaf Variable that requires grad is being used in an in-place operation."));
+            }
+            t.storage().bump_version();
+            inplace::rebase(&t, node.clone());
+        } else {
+            node::set_history_at(&node, &t, place);
+        }
+        tensor::link(o.cast::<PyTensor>()?);
+    }
+    if single { Ok(made.swap_remove(0)) } else { Ok(PyTuple::new(py, made)?.into_any()) }
+}
+
+pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
+    m.add_class::<SavedTensors>()?;
+    m.add_function(wrap_pyfunction!(_function_apply, m)?)?;
+    Ok(())
+}

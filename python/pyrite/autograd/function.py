@@ -1,0 +1,143 @@
+"""`Function`: differentiable operations written in Python, with their own forward and backward."""
+
+import functools
+
+from .. import _C
+from .grad_mode import no_grad
+
+__all__ = ["Function", "FunctionCtx", "once_differentiable"]
+
+
+class FunctionCtx:
+    """What ``forward`` leaves for ``backward``; any attribute may be set on it."""
+
+    _dirty = None
+    _non_differentiable = None
+    _to_save = None
+    _saved = None
+    _materialize_grads = True
+    needs_input_grad = ()
+
+    def save_for_backward(self, *tensors):
+        """Keeps tensors for ``backward``, where ``saved_tensors`` gives them back. Call it once, in ``forward``."""
+        self._to_save = tensors
+
+    def mark_dirty(self, *tensors):
+        """Says that these inputs were written to; they must be returned as outputs."""
+        self._dirty = tensors
+
+    def mark_non_differentiable(self, *tensors):
+        """Says that no gradient flows into these outputs."""
+        self._non_differentiable = tensors
+
+    def set_materialize_grads(self, value):
+        """False: ``backward`` gets None instead of zeros for outputs without a gradient."""
+        self._materialize_grads = bool(value)
+
+    @property
+    def saved_tensors(self):
+        if self._saved is not None:
+            return self._saved.unpack()
+        return () if self._to_save is None else tuple(self._to_save)
+
+
+class Function:
+    """Base of user-defined differentiable operations.
+
+    >>> import pyrite as torch
+    >>> class Double(torch.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         return x * 2
+    ...     @staticmethod
+    ...     def backward(ctx, grad):
+    ...         return grad * 2
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> Double.apply(x).sum().backward()
+    >>> x.grad.tolist()
+    [2.0, 2.0]
+    """
+
+    def __init__(self, *args, **kwargs):
+        raise RuntimeError(
+            f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should "
+            "invoke them on the class itself. Instantiating an autograd function will raise an error in the future."
+        )
+
+    @staticmethod
+    def forward(*args, **kwargs):
+        """``forward(ctx, *args)``, or ``forward(*args)`` together with :meth:`setup_context`."""
+        raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        """Fills ``ctx`` where ``forward`` takes none."""
+        raise NotImplementedError("setup_context is not implemented.")
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        """Gradients of the inputs, one per argument of ``forward`` (None where there is none)."""
+        raise NotImplementedError(
+            "You must implement either the backward or vjp method for your custom autograd.Function to use it with "
+            "backward mode AD."
+        )
+
+    # PyTorch's other name for it.
+    vjp = backward
+
+    @classmethod
+    def _run_forward(cls, ctx, args):
+        if cls.setup_context is Function.setup_context:
+            return cls.forward(ctx, *args)
+        output = cls.forward(*args)
+        cls.setup_context(ctx, args, output)
+        return output
+
+    @classmethod
+    def _run_backward(cls, ctx, grads):
+        backward = cls.backward if cls.backward is not Function.backward else cls.vjp
+        return backward(ctx, *grads)
+
+    @classmethod
+    def apply(cls, *args, **kwargs):
+        """Runs ``forward`` and records it."""
+        if kwargs:
+            # Arguments by name become positional, as forward declares them.
+            import inspect
+
+            names = list(inspect.signature(cls.forward).parameters)
+            if cls.setup_context is Function.setup_context:
+                names = names[1:]
+            bound = dict(zip(names, args), **kwargs)
+            args = tuple(bound[n] for n in names if n in bound)
+        return _C._function_apply(cls, FunctionCtx(), cls._run_forward, args)
+
+
+def once_differentiable(backward):
+    """Decorator of a ``backward`` that can't be differentiated itself."""
+
+    @functools.wraps(backward)
+    def wrapper(ctx, *grads):
+        recording = _C.is_grad_enabled() and any(isinstance(g, _C.Tensor) and g.requires_grad for g in grads)
+        with no_grad():
+            outputs = backward(ctx, *grads)
+        if not recording:
+            return outputs
+        single = not isinstance(outputs, tuple)
+        failing = [
+            _Fail.apply(o, *[g for g in grads if isinstance(g, _C.Tensor)]) if isinstance(o, _C.Tensor) else o
+            for o in ((outputs,) if single else outputs)
+        ]
+        return failing[0] if single else tuple(failing)
+
+    return wrapper
+
+
+class _Fail(Function):
+    @staticmethod
+    def forward(ctx, output, *grads):
+        return output.detach().clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
