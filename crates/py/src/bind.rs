@@ -434,14 +434,15 @@ fn definition(name: &str, call: Call, doc: String) -> *mut ffi::PyMethodDef {
     }))
 }
 
-/// `name(sig)\n--\n\ndoc` is how CPython reads `__text_signature__`; overloads are listed in the text.
+/// `name(sig)\n--\n\ndoc` is how CPython reads `__text_signature__`. Overloads have no one signature: they
+/// are listed in the text.
 fn doc(name: &str, op: &Op, sigs: &[Parsed], method: bool) -> String {
-    let mut text = format!("{name}{}\n--\n\n{}", sigs.first().map_or_else(|| "()".into(), |s| s.python(method)), op.doc);
-    if sigs.len() > 1 {
-        text += "\n\nOverloads:";
-        for s in sigs {
-            text += &format!("\n    {name}({})", s.text);
-        }
+    if let [one] = sigs {
+        return format!("{name}{}\n--\n\n{}", one.python(method), op.doc);
+    }
+    let mut text = format!("{}\n\nOverloads:", op.doc);
+    for s in sigs {
+        text += &format!("\n    {name}({})", s.text);
     }
     text
 }
@@ -450,6 +451,9 @@ fn doc(name: &str, op: &Op, sigs: &[Parsed], method: bool) -> String {
 pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     let py = m.py();
     let tensor_type = py.get_type::<PyTensor>();
+    // What is written by hand in `attrs.rs` and its neighbours goes before the registry.
+    let by_hand = tensor_type.getattr("__dict__")?;
+    let by_hand = |name: &str| by_hand.contains(name).unwrap_or(false);
     let mut list: Vec<Entry> = Vec::new();
     let mut plan: Vec<(usize, &'static str, bool)> = Vec::new();
     let mut properties = Vec::new();
@@ -465,10 +469,10 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
             if op.forms.has(Forms::FUNCTION) {
                 plan.push((i, name, false));
             }
-            if op.forms.has(Forms::METHOD) {
+            if op.forms.has(Forms::METHOD) && !by_hand(name) {
                 plan.push((i, name, true));
             }
-            if op.forms.has(Forms::PROPERTY) {
+            if op.forms.has(Forms::PROPERTY) && !by_hand(name) {
                 properties.push((i, name));
             }
         }

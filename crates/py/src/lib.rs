@@ -19,6 +19,7 @@ mod module;
 mod node;
 mod operators;
 mod optim;
+mod reshaping;
 mod signature;
 mod tensor;
 mod types;
@@ -41,6 +42,7 @@ fn init(m: &Bound<PyModule>) -> PyResult<()> {
     interop::register(m)?;
     dlpack::register(m)?;
     optim::register(m)?;
+    reshaping::register(m)?;
     module::register(m)?;
     bind::register(m)
 }

@@ -212,21 +212,25 @@ impl Parsed {
         format!("({})", parts.join(", "))
     }
 
-    /// As `__text_signature__` and stubs want it: names and defaults only.
+    /// As `__text_signature__` wants it: names and defaults only.
     pub fn python(&self, method: bool) -> String {
         let mut parts: Vec<String> = Vec::new();
+        let mut starred = false;
         for (i, p) in self.params.iter().enumerate() {
-            if i == self.positional {
+            if i == self.positional && !starred {
                 parts.push("*".into());
+                starred = true;
             }
-            let name = if method && i == 0 { "$self" } else { p.name };
-            let default = match p.default_text {
-                "" => String::new(),
-                d => format!("={d}"),
-            };
-            parts.push(format!("{name}{default}"));
             if method && i == 0 {
+                parts.push("$self".into());
                 parts.push("/".into());
+            } else if p.ty == Ty::Size && i + 1 == self.positional {
+                parts.push(format!("*{}", p.name));
+                starred = true;
+            } else if p.default_text.is_empty() {
+                parts.push(p.name.to_owned());
+            } else {
+                parts.push(format!("{}={}", p.name, p.default_text));
             }
         }
         format!("({})", parts.join(", "))
