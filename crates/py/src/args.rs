@@ -57,7 +57,9 @@ impl<'a, 'py> Given<'a, 'py> {
     }
     /// The value of a keyword argument by its name's text.
     pub fn keyword(&self, name: &str) -> Option<Obj<'a, 'py>> {
-        (0..self.keywords()).find(|i| self.key(*i).is_some_and(|k| text(k).is_some_and(|t| t == name))).map(|i| self.obj(self.nargs + i))
+        (0..self.keywords())
+            .find(|i| self.key(*i).is_some_and(|k| text(k).is_some_and(|t| t == name)))
+            .map(|i| self.obj(self.nargs + i))
     }
 }
 
@@ -148,7 +150,10 @@ pub fn walk(sig: &Parsed, given: &Given, has_out: bool, extras: bool) -> PyResul
             }
             if found.is_none() {
                 found = (0..keywords).find(|k| {
-                    given.key(*k).and_then(text).is_some_and(|t| t == p.name || same_meaning(t) == Some(p.name))
+                    given
+                        .key(*k)
+                        .and_then(text)
+                        .is_some_and(|t| t == p.name || same_meaning(t) == Some(p.name))
                 });
             }
         }
@@ -162,7 +167,11 @@ pub fn walk(sig: &Parsed, given: &Given, has_out: bool, extras: bool) -> PyResul
             }
             None => match &p.default {
                 Some(d) => values.push(d.clone()),
-                None if p.ty == Ty::Size && i < sig.positional && i + 1 == sig.positional && given.receiver.is_some() => {
+                None if p.ty == Ty::Size
+                    && i < sig.positional
+                    && i + 1 == sig.positional
+                    && given.receiver.is_some() =>
+                {
                     values.push(Arg::Ints(SmallVec::new()));
                 }
                 None => return Ok(Walk::No(Misfit::Missing(i))),
@@ -265,7 +274,8 @@ pub fn number(o: Obj) -> PyResult<Option<Scalar>> {
     }
     if let Ok(c) = o.cast::<PyComplex>() {
         // SAFETY: `c` is a complex object.
-        let (re, im) = unsafe { (ffi::PyComplex_RealAsDouble(c.as_ptr()), ffi::PyComplex_ImagAsDouble(c.as_ptr())) };
+        let (re, im) =
+            unsafe { (ffi::PyComplex_RealAsDouble(c.as_ptr()), ffi::PyComplex_ImagAsDouble(c.as_ptr())) };
         return Ok(Some(Scalar::Complex(re, im)));
     }
     numpy_scalar(o)
@@ -285,7 +295,11 @@ pub fn number_or_item(o: Obj) -> PyResult<Option<Scalar>> {
 /// `numpy.float32(1)` and its kin: objects whose type is NumPy's scalar type, read by `.item()`.
 fn numpy_scalar(o: Obj) -> PyResult<Option<Scalar>> {
     let py = o.py();
-    if tensor::get_borrowed(o).is_some() || o.is_instance_of::<PyString>() || o.is_instance_of::<PyTuple>() || o.is_instance_of::<PyList>() {
+    if tensor::get_borrowed(o).is_some()
+        || o.is_instance_of::<PyString>()
+        || o.is_instance_of::<PyTuple>()
+        || o.is_instance_of::<PyList>()
+    {
         return Ok(None);
     }
     let Some(generic) = numpy_generic(py)? else { return Ok(None) };
@@ -293,7 +307,10 @@ fn numpy_scalar(o: Obj) -> PyResult<Option<Scalar>> {
         return Ok(None);
     }
     let item = o.call_method0("item")?;
-    if item.is_instance_of::<PyFloat>() || item.is_instance_of::<PyInt>() || item.is_instance_of::<PyComplex>() {
+    if item.is_instance_of::<PyFloat>()
+        || item.is_instance_of::<PyInt>()
+        || item.is_instance_of::<PyComplex>()
+    {
         return number(item.as_borrowed());
     }
     Ok(None)
@@ -322,7 +339,9 @@ pub fn int(o: Obj) -> PyResult<Option<i64>> {
         if v == -1 {
             if let Some(e) = PyErr::take(py) {
                 return Err(if e.is_instance_of::<PyOverflowError>(py) {
-                    PyOverflowError::new_err("Overflow when unpacking long: the number does not fit into 64 bits")
+                    PyOverflowError::new_err(
+                        "Overflow when unpacking long: the number does not fit into 64 bits",
+                    )
                 } else {
                     e
                 });

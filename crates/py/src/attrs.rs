@@ -5,7 +5,9 @@ use crate::bind::scalar_object;
 use crate::enter::{Work, enter};
 use crate::error::IntoPy;
 use crate::tensor::{self, PyTensor, get, wrap, wrap_lasting};
-use crate::types::{PyDType, PyDevice, PyLayout, PyMemoryFormat, device_object, dtype_object, size_object, strided};
+use crate::types::{
+    PyDType, PyDevice, PyLayout, PyMemoryFormat, device_object, dtype_object, size_object, strided,
+};
 use crate::{autograd, node};
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -149,7 +151,10 @@ impl PyTensor {
     /// Do both tensors look at the same memory in the same way?
     fn is_set_to(slf: &Bound<Self>, tensor: &Bound<PyAny>) -> PyResult<bool> {
         let (a, b) = (this(slf), tensor::expect("is_set_to", "tensor", tensor)?);
-        Ok(a.storage().same(b.storage()) && a.shape() == b.shape() && a.strides() == b.strides() && a.ptr() == b.ptr())
+        Ok(a.storage().same(b.storage())
+            && a.shape() == b.shape()
+            && a.strides() == b.strides()
+            && a.ptr() == b.ptr())
     }
 
     // ---- autograd -----------------------------------------------------------------------------
@@ -203,7 +208,8 @@ impl PyTensor {
                 }
                 Err(_) => {
                     return Err(PyTypeError::new_err(format!(
-                        "assigned grad expected to be a Tensor or None but got grad of type {}", v.get_type().name()?
+                        "assigned grad expected to be a Tensor or None but got grad of type {}",
+                        v.get_type().name()?
                     )));
                 }
             },
@@ -227,7 +233,9 @@ impl PyTensor {
         let new = tensor::expect("data", "value", value)?;
         let t = this(slf);
         if t.requires_grad() && !new.dtype().is_differentiable() {
-            return Err(PyRuntimeError::new_err("data set to a tensor that requires gradients must be floating point or complex dtype"));
+            return Err(PyRuntimeError::new_err(
+                "data set to a tensor that requires gradients must be floating point or complex dtype",
+            ));
         }
         let old = slf.get().replace(slf.py(), t.with_data_of(&new));
         tensor::link(slf);
@@ -264,7 +272,14 @@ impl PyTensor {
                 None => autograd::tensors_of("backward", "inputs", i)?,
             }),
         };
-        autograd::run_backward(slf.py(), vec![this(slf)], vec![g], retain_graph.unwrap_or(create_graph), create_graph, inputs)
+        autograd::run_backward(
+            slf.py(),
+            vec![this(slf)],
+            vec![g],
+            retain_graph.unwrap_or(create_graph),
+            create_graph,
+            inputs,
+        )
     }
 
     // ---- as numbers -----------------------------------------------------------------------------
@@ -291,7 +306,9 @@ impl PyTensor {
     }
     fn __float__(slf: &Bound<Self>) -> PyResult<f64> {
         match this(slf).item().py(slf.py())? {
-            Scalar::Complex(_, im) if im != 0.0 => tensor::runtime("value cannot be converted to type double without overflow"),
+            Scalar::Complex(_, im) if im != 0.0 => {
+                tensor::runtime("value cannot be converted to type double without overflow")
+            }
             s => Ok(s.f64()),
         }
     }
@@ -304,7 +321,9 @@ impl PyTensor {
     fn __index__(slf: &Bound<Self>) -> PyResult<i64> {
         let t = this(slf);
         if t.numel() != 1 || !(t.dtype().is_int() || t.dtype().is_bool()) {
-            return Err(PyTypeError::new_err("only integer tensors of a single element can be converted to an index"));
+            return Err(PyTypeError::new_err(
+                "only integer tensors of a single element can be converted to an index",
+            ));
         }
         Ok(t.item().py(slf.py())?.i64())
     }
@@ -318,14 +337,21 @@ impl PyTensor {
     fn __repr__(slf: &Bound<Self>) -> PyResult<String> {
         let t = this(slf);
         // Parameters print as tensors (their own `__repr__` says what they are), other classes by name.
-        let name = if slf.is_exact_instance_of::<PyTensor>() { "Tensor".into() } else { slf.get_type().name()?.to_string() };
+        let name = if slf.is_exact_instance_of::<PyTensor>() {
+            "Tensor".into()
+        } else {
+            slf.get_type().name()?.to_string()
+        };
         let name = if name == "Tensor" || name == "Parameter" { "tensor".to_owned() } else { name };
         enter(slf.py(), Work::Elements(t.numel().min(4096)), move || fmt::repr_as(&t, &name))
     }
     fn __str__(slf: &Bound<Self>) -> PyResult<String> {
         Ok(slf.repr()?.to_string())
     }
-    fn __format__<'py>(slf: &Bound<'py, Self>, spec: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
+    fn __format__<'py>(
+        slf: &Bound<'py, Self>,
+        spec: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyString>> {
         let t = this(slf);
         let exact = slf.is_exact_instance_of::<PyTensor>();
         if t.ndim() == 0 && exact {
@@ -352,7 +378,10 @@ impl PyTensor {
         convert(slf, d, v, to.copy, to.format)
     }
     #[pyo3(signature = (memory_format=None))]
-    fn cpu<'py>(slf: &Bound<'py, Self>, memory_format: Option<&Bound<'py, PyMemoryFormat>>) -> PyResult<Bound<'py, Self>> {
+    fn cpu<'py>(
+        slf: &Bound<'py, Self>,
+        memory_format: Option<&Bound<'py, PyMemoryFormat>>,
+    ) -> PyResult<Bound<'py, Self>> {
         convert(slf, this(slf).dtype(), Device::Cpu, false, format_of(memory_format))
     }
     #[pyo3(signature = (device=None, non_blocking=false, memory_format=None))]
@@ -371,7 +400,11 @@ impl PyTensor {
     }
     /// The type's name without arguments; else the tensor converted to a dtype.
     #[pyo3(signature = (dtype=None, non_blocking=false))]
-    fn r#type<'py>(slf: &Bound<'py, Self>, dtype: Option<&Bound<'py, PyAny>>, non_blocking: bool) -> PyResult<Bound<'py, PyAny>> {
+    fn r#type<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        non_blocking: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let _ = non_blocking; // As in `cuda`.
         let t = this(slf);
         let Some(d) = dtype else { return Ok(PyString::new(slf.py(), &type_string(&t)).into_any()) };
@@ -396,7 +429,11 @@ impl PyTensor {
         let o = tensor::expect("type_as", "other", other)?;
         convert(slf, o.dtype(), o.device(), false, MemoryFormat::Preserve)
     }
-    fn __array__<'py>(slf: &Bound<'py, Self>, dtype: Option<&Bound<'py, PyAny>>, copy: Option<bool>) -> PyResult<Bound<'py, PyAny>> {
+    fn __array__<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         crate::interop::array(slf, dtype, copy)
     }
     /// NumPy leaves operators between an array and a tensor to the tensor.
@@ -435,16 +472,36 @@ impl PyTensor {
         crate::data::fresh(slf.py(), data, Some(d), Some(v), requires_grad)
     }
     #[pyo3(signature = (*size, dtype=None, device=None, requires_grad=false))]
-    fn new_empty<'py>(slf: &Bound<'py, Self>, size: &Bound<'py, PyTuple>, dtype: Option<&Bound<'py, PyAny>>, device: Option<&Bound<'py, PyAny>>, requires_grad: bool) -> PyResult<Bound<'py, Self>> {
+    fn new_empty<'py>(
+        slf: &Bound<'py, Self>,
+        size: &Bound<'py, PyTuple>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        device: Option<&Bound<'py, PyAny>>,
+        requires_grad: bool,
+    ) -> PyResult<Bound<'py, Self>> {
         new_of(slf, "new_empty", size, dtype, device, requires_grad, |s, d, v| Tensor::empty(s, d, v))
     }
     #[pyo3(signature = (*size, dtype=None, device=None, requires_grad=false))]
-    fn new_zeros<'py>(slf: &Bound<'py, Self>, size: &Bound<'py, PyTuple>, dtype: Option<&Bound<'py, PyAny>>, device: Option<&Bound<'py, PyAny>>, requires_grad: bool) -> PyResult<Bound<'py, Self>> {
+    fn new_zeros<'py>(
+        slf: &Bound<'py, Self>,
+        size: &Bound<'py, PyTuple>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        device: Option<&Bound<'py, PyAny>>,
+        requires_grad: bool,
+    ) -> PyResult<Bound<'py, Self>> {
         new_of(slf, "new_zeros", size, dtype, device, requires_grad, |s, d, v| Tensor::zeros(s, d, v))
     }
     #[pyo3(signature = (*size, dtype=None, device=None, requires_grad=false))]
-    fn new_ones<'py>(slf: &Bound<'py, Self>, size: &Bound<'py, PyTuple>, dtype: Option<&Bound<'py, PyAny>>, device: Option<&Bound<'py, PyAny>>, requires_grad: bool) -> PyResult<Bound<'py, Self>> {
-        new_of(slf, "new_ones", size, dtype, device, requires_grad, |s, d, v| Tensor::full(s, Scalar::Int(1), d, v))
+    fn new_ones<'py>(
+        slf: &Bound<'py, Self>,
+        size: &Bound<'py, PyTuple>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        device: Option<&Bound<'py, PyAny>>,
+        requires_grad: bool,
+    ) -> PyResult<Bound<'py, Self>> {
+        new_of(slf, "new_ones", size, dtype, device, requires_grad, |s, d, v| {
+            Tensor::full(s, Scalar::Int(1), d, v)
+        })
     }
     #[pyo3(signature = (size, fill_value, *, dtype=None, device=None, requires_grad=false))]
     fn new_full<'py>(
@@ -459,7 +516,9 @@ impl PyTensor {
             return Err(PyTypeError::new_err("new_full(): argument 'fill_value' must be Number"));
         };
         let size = &PyTuple::new(slf.py(), [size])?;
-        new_of(slf, "new_full", size, dtype, device, requires_grad, move |s, d, dev| Tensor::full(s, v, d, dev))
+        new_of(slf, "new_full", size, dtype, device, requires_grad, move |s, d, dev| {
+            Tensor::full(s, v, d, dev)
+        })
     }
 }
 
@@ -483,12 +542,21 @@ fn format_of(m: Option<&Bound<PyMemoryFormat>>) -> MemoryFormat {
 fn int_arg(op: &str, name: &str, o: &Bound<PyAny>) -> PyResult<i64> {
     match args::int(o.as_borrowed())? {
         Some(i) => Ok(i),
-        None => Err(PyTypeError::new_err(format!("{op}(): argument '{name}' must be int, not {}", o.get_type().name()?))),
+        None => Err(PyTypeError::new_err(format!(
+            "{op}(): argument '{name}' must be int, not {}",
+            o.get_type().name()?
+        ))),
     }
 }
 
 /// `.to` with everything decided; the same object if nothing changes.
-fn convert<'py>(slf: &Bound<'py, PyTensor>, d: DType, v: Device, copy: bool, f: MemoryFormat) -> PyResult<Bound<'py, PyTensor>> {
+fn convert<'py>(
+    slf: &Bound<'py, PyTensor>,
+    d: DType,
+    v: Device,
+    copy: bool,
+    f: MemoryFormat,
+) -> PyResult<Bound<'py, PyTensor>> {
     let t = this(slf);
     let keep = t.clone();
     let y = enter(slf.py(), Work::Elements(t.numel()), move || ops::to(&t, d, v, copy, f))?;
@@ -514,7 +582,9 @@ fn new_of<'py>(
         Some(o) => args::ints(o.as_borrowed())?,
         None => args::ints(size.as_any().as_borrowed())?,
     };
-    let Some(list) = list else { return Err(PyTypeError::new_err(format!("{op}(): argument 'size' must be tuple of ints"))) };
+    let Some(list) = list else {
+        return Err(PyTypeError::new_err(format!("{op}(): argument 'size' must be tuple of ints")));
+    };
     let shape = pyrite_core::layout::checked_shape(op, &list).py(py)?;
     let y = make(&shape, d, v).py(py)?;
     if requires_grad {
@@ -581,11 +651,19 @@ impl To {
                         if !o.is_none() {
                             to.format = match o.cast::<PyMemoryFormat>() {
                                 Ok(m) => m.get().0,
-                                Err(_) => return Err(PyTypeError::new_err("to(): argument 'memory_format' must be torch.memory_format")),
+                                Err(_) => {
+                                    return Err(PyTypeError::new_err(
+                                        "to(): argument 'memory_format' must be torch.memory_format",
+                                    ));
+                                }
                             };
                         }
                     }
-                    other => return Err(PyTypeError::new_err(format!("to() got an unexpected keyword argument '{other}'"))),
+                    other => {
+                        return Err(PyTypeError::new_err(format!(
+                            "to() got an unexpected keyword argument '{other}'"
+                        )));
+                    }
                 }
             }
         }

@@ -18,7 +18,10 @@ pub fn tensors_of(op: &str, name: &str, o: &Bound<PyAny>) -> PyResult<Vec<Tensor
             let x = x?;
             match get(&x) {
                 Some(t) => Ok(t),
-                None => Err(PyTypeError::new_err(format!("{op}(): argument '{name}' must be tuple of Tensors, but found an element of type {}", x.get_type().name()?))),
+                None => Err(PyTypeError::new_err(format!(
+                    "{op}(): argument '{name}' must be tuple of Tensors, but found an element of type {}",
+                    x.get_type().name()?
+                ))),
             }
         })
         .collect()
@@ -94,7 +97,8 @@ fn _grad<'py>(
     let outputs = tensors_of("grad", "outputs", outputs)?;
     let inputs = tensors_of("grad", "inputs", inputs)?;
     let grads = optional_tensors("grad", "grad_outputs", grads)?;
-    let got = enter(py, Work::Long, move || autograd::grad(&outputs, &grads, &inputs, retain_graph, create_graph))?;
+    let got =
+        enter(py, Work::Long, move || autograd::grad(&outputs, &grads, &inputs, retain_graph, create_graph))?;
     if !allow_unused && got.iter().any(Option::is_none) {
         return Err(PyRuntimeError::new_err(
             "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.",

@@ -19,6 +19,7 @@ use pyrite_tensor::registry::{self, Arg, Args, Forms, Op, Value};
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 
 /// One callable: a registry entry under one of its names.
 struct Entry {
@@ -57,17 +58,43 @@ type Row = [Call; 16];
 
 fn row<const A: usize, const B: usize>() -> Row {
     [
-        entry::<A, B, 0>, entry::<A, B, 1>, entry::<A, B, 2>, entry::<A, B, 3>, entry::<A, B, 4>, entry::<A, B, 5>,
-        entry::<A, B, 6>, entry::<A, B, 7>, entry::<A, B, 8>, entry::<A, B, 9>, entry::<A, B, 10>, entry::<A, B, 11>,
-        entry::<A, B, 12>, entry::<A, B, 13>, entry::<A, B, 14>, entry::<A, B, 15>,
+        entry::<A, B, 0>,
+        entry::<A, B, 1>,
+        entry::<A, B, 2>,
+        entry::<A, B, 3>,
+        entry::<A, B, 4>,
+        entry::<A, B, 5>,
+        entry::<A, B, 6>,
+        entry::<A, B, 7>,
+        entry::<A, B, 8>,
+        entry::<A, B, 9>,
+        entry::<A, B, 10>,
+        entry::<A, B, 11>,
+        entry::<A, B, 12>,
+        entry::<A, B, 13>,
+        entry::<A, B, 14>,
+        entry::<A, B, 15>,
     ]
 }
 
 fn page<const A: usize>() -> [Row; 16] {
     [
-        row::<A, 0>(), row::<A, 1>(), row::<A, 2>(), row::<A, 3>(), row::<A, 4>(), row::<A, 5>(), row::<A, 6>(),
-        row::<A, 7>(), row::<A, 8>(), row::<A, 9>(), row::<A, 10>(), row::<A, 11>(), row::<A, 12>(), row::<A, 13>(),
-        row::<A, 14>(), row::<A, 15>(),
+        row::<A, 0>(),
+        row::<A, 1>(),
+        row::<A, 2>(),
+        row::<A, 3>(),
+        row::<A, 4>(),
+        row::<A, 5>(),
+        row::<A, 6>(),
+        row::<A, 7>(),
+        row::<A, 8>(),
+        row::<A, 9>(),
+        row::<A, 10>(),
+        row::<A, 11>(),
+        row::<A, 12>(),
+        row::<A, 13>(),
+        row::<A, 14>(),
+        row::<A, 15>(),
     ]
 }
 
@@ -126,7 +153,10 @@ unsafe fn dispatch(
             std::ptr::null_mut()
         }
         Err(_) => {
-            PyRuntimeError::new_err("internal error in pyrite, please report it: a panic in argument conversion").restore(py);
+            PyRuntimeError::new_err(
+                "internal error in pyrite, please report it: a panic in argument conversion",
+            )
+            .restore(py);
             std::ptr::null_mut()
         }
     }
@@ -150,7 +180,8 @@ fn call(e: &'static Entry, given: &Given) -> PyResult<*mut ffi::PyObject> {
         }
     }
     let Some((sig, values)) = fitting else { return Err(misfit(e, given, why, has_out)) };
-    let extras = if e.factory && given.names.is_some() { Extras::read(e, sig, given)? } else { Extras::default() };
+    let extras =
+        if e.factory && given.names.is_some() { Extras::read(e, sig, given)? } else { Extras::default() };
     let outs = match out {
         None => None,
         Some(o) => Some(out_tensors(e.name, o)?),
@@ -192,10 +223,33 @@ fn estimate(e: &Entry, values: &Values) -> Work {
 /// Ops whose cost is not linear in their elements, or far above one pass.
 fn is_heavy(op: &Op) -> bool {
     const NAMES: [&str; 22] = [
-        "matmul", "mm", "bmm", "addmm", "baddbmm", "linear", "einsum", "tensordot", "cdist", "sort", "argsort", "topk",
-        "scaled_dot_product_attention", "multinomial", "randperm", "unique", "kthvalue", "median", "mv", "addmv", "outer", "bilinear",
+        "matmul",
+        "mm",
+        "bmm",
+        "addmm",
+        "baddbmm",
+        "linear",
+        "einsum",
+        "tensordot",
+        "cdist",
+        "sort",
+        "argsort",
+        "topk",
+        "scaled_dot_product_attention",
+        "multinomial",
+        "randperm",
+        "unique",
+        "kthvalue",
+        "median",
+        "mv",
+        "addmv",
+        "outer",
+        "bilinear",
     ];
-    op.name.starts_with("conv") || op.namespace == "linalg" || op.namespace == "fft" || NAMES.contains(&op.name)
+    op.name.starts_with("conv")
+        || op.namespace == "linalg"
+        || op.namespace == "fft"
+        || NAMES.contains(&op.name)
 }
 
 /// `requires_grad=`, `layout=`, `pin_memory=` of a factory.
@@ -216,11 +270,17 @@ impl Extras {
         };
         x.requires_grad = flag("requires_grad")?;
         if flag("pin_memory")? {
-            return Err(PyNotImplementedError::new_err(format!("{}(): pin_memory=True is not supported; call .pin_memory() on the result", e.name)));
+            return Err(PyNotImplementedError::new_err(format!(
+                "{}(): pin_memory=True is not supported; call .pin_memory() on the result",
+                e.name
+            )));
         }
         if let Some(l) = given.keyword("layout") {
             if !own("layout") && !l.is_none() && l.cast::<crate::types::PyLayout>().is_err() {
-                return Err(PyTypeError::new_err(format!("{}(): argument 'layout' must be torch.layout", e.name)));
+                return Err(PyTypeError::new_err(format!(
+                    "{}(): argument 'layout' must be torch.layout",
+                    e.name
+                )));
             }
         }
         Ok(x)
@@ -231,12 +291,18 @@ fn out_tensors<'py>(op: &str, o: Obj<'_, 'py>) -> PyResult<Vec<Bound<'py, PyTens
     if let Ok(t) = o.cast::<PyTensor>() {
         return Ok(vec![t.to_owned()]);
     }
-    let wrong = || PyTypeError::new_err(format!("{op}(): argument 'out' must be Tensor or a tuple of Tensors"));
+    let wrong =
+        || PyTypeError::new_err(format!("{op}(): argument 'out' must be Tensor or a tuple of Tensors"));
     o.try_iter().map_err(|_| wrong())?.map(|x| x?.cast_into::<PyTensor>().map_err(|_| wrong())).collect()
 }
 
 /// The `out=` objects themselves, standing for replacements where a resize made some.
-fn give_out(py: Python, value: Value, outs: &[Bound<PyTensor>], given: Option<Obj>) -> PyResult<*mut ffi::PyObject> {
+fn give_out(
+    py: Python,
+    value: Value,
+    outs: &[Bound<PyTensor>],
+    given: Option<Obj>,
+) -> PyResult<*mut ffi::PyObject> {
     let results = match value {
         Value::Tensor(t) => vec![t],
         Value::Tuple(l) | Value::Named(_, _, l) => l,
@@ -256,7 +322,13 @@ fn give_out(py: Python, value: Value, outs: &[Bound<PyTensor>], given: Option<Ob
 
 /// A result as a Python object.
 #[inline]
-fn finish(e: &Entry, given: &Given, value: Value, first: Option<Tensor>, extras: Extras) -> PyResult<*mut ffi::PyObject> {
+fn finish(
+    e: &Entry,
+    given: &Given,
+    value: Value,
+    first: Option<Tensor>,
+    extras: Extras,
+) -> PyResult<*mut ffi::PyObject> {
     let py = given.py;
     match value {
         Value::Tensor(t) => {
@@ -272,6 +344,15 @@ fn finish(e: &Entry, given: &Given, value: Value, first: Option<Tensor>, extras:
             }
             if extras.requires_grad {
                 t.set_requires_grad(true).py(py)?;
+            }
+            if first
+                .as_ref()
+                .is_some_and(|f| f.meta().is_some_and(|m| m.py.load(Ordering::Relaxed).is_null()))
+            {
+                // The first argument may have become the base of a view: it must know its Python object.
+                if let Some(obj) = first_object(e, given) {
+                    tensor::link(&obj);
+                }
             }
             Ok(wrap(py, t)?.into_ptr())
         }
@@ -322,7 +403,12 @@ pub fn scalar_object(py: Python<'_>, s: Scalar) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// A named tuple such as `torch.return_types.max(values=..., indices=...)`.
-fn named<'py>(py: Python<'py>, name: &'static str, fields: &[&str], list: Vec<Tensor>) -> PyResult<Bound<'py, PyAny>> {
+fn named<'py>(
+    py: Python<'py>,
+    name: &'static str,
+    fields: &[&str],
+    list: Vec<Tensor>,
+) -> PyResult<Bound<'py, PyAny>> {
     static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     const SOURCE: &std::ffi::CStr = c"
 from collections import namedtuple
@@ -349,7 +435,9 @@ def make(name, fields):
     let class = match cache.get_item(&key)? {
         Some(c) => c,
         None => {
-            let Some(make) = cache.get_item("make")? else { return tensor::runtime("named results are not set up") };
+            let Some(make) = cache.get_item("make")? else {
+                return tensor::runtime("named results are not set up");
+            };
             let class = make.call1((name, fields.to_vec()))?;
             cache.set_item(&key, &class)?;
             class
@@ -461,9 +549,19 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
         for name in std::iter::once(op.name).chain(op.aliases.iter().copied()) {
             let sigs = op.sigs.iter().map(|s| signature::parse(py, s)).collect::<PyResult<Vec<_>>>()?;
             let factory = sigs.iter().any(|s| {
-                s.params.iter().any(|p| p.name == "device") || s.params.iter().any(|p| p.name == "dtype") && !matches!(s.params.first(), Some(p) if p.name == "input")
+                s.params.iter().any(|p| p.name == "device")
+                    || s.params.iter().any(|p| p.name == "dtype")
+                        && !matches!(s.params.first(), Some(p) if p.name == "input")
             }) || op.name.ends_with("_like");
             let inplace = name.ends_with('_') && !name.ends_with("__");
+            // A name that comes twice gets the overloads of both (`where` with and without values).
+            if let Some(known) =
+                list.iter_mut().find(|e: &&mut Entry| e.name == name && e.op.namespace == op.namespace)
+            {
+                known.sigs.extend(sigs);
+                known.factory |= factory;
+                continue;
+            }
             list.push(Entry { op, name, sigs, heavy: is_heavy(op), factory, inplace });
             let i = list.len() - 1;
             if op.forms.has(Forms::FUNCTION) {
@@ -484,12 +582,17 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
         let e = &list[i];
         if method {
             let Some(call) = points.get(i) else {
-                return Err(PyRuntimeError::new_err("more registry entries than method entry points: add a page in bind.rs"));
+                return Err(PyRuntimeError::new_err(
+                    "more registry entries than method entry points: add a page in bind.rs",
+                ));
             };
             let def = definition(name, *call, doc(name, e.op, &e.sigs, true));
             // SAFETY: the type is alive, the definition lives for ever.
             let descr = unsafe {
-                Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(tensor_type.as_ptr() as *mut ffi::PyTypeObject, def))?
+                Bound::from_owned_ptr_or_err(
+                    py,
+                    ffi::PyDescr_NewMethod(tensor_type.as_ptr() as *mut ffi::PyTypeObject, def),
+                )?
             };
             tensor_type.setattr(name, descr)?;
         } else {
@@ -501,7 +604,10 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
             let index = i.into_pyobject(py)?;
             // SAFETY: the definition lives for ever; the int is kept by the function object.
             let f = unsafe {
-                Bound::from_owned_ptr_or_err(py, ffi::PyCFunction_NewEx(def, index.as_ptr(), std::ptr::null_mut()))?
+                Bound::from_owned_ptr_or_err(
+                    py,
+                    ffi::PyCFunction_NewEx(def, index.as_ptr(), std::ptr::null_mut()),
+                )?
             };
             module.setattr(name, f)?;
         }
@@ -513,7 +619,10 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
         let index = i.into_pyobject(py)?;
         // SAFETY: as above.
         let f = unsafe {
-            Bound::from_owned_ptr_or_err(py, ffi::PyCFunction_NewEx(def, index.as_ptr(), std::ptr::null_mut()))?
+            Bound::from_owned_ptr_or_err(
+                py,
+                ffi::PyCFunction_NewEx(def, index.as_ptr(), std::ptr::null_mut()),
+            )?
         };
         tensor_type.setattr(name, property.call1((f, py.None(), py.None(), e.op.doc))?)?;
     }
@@ -553,7 +662,12 @@ pub fn _registry(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
         d.set_item("namespace", op.namespace)?;
         d.set_item("signatures", op.sigs.iter().map(|s| s.text).collect::<Vec<_>>())?;
         d.set_item("doc", op.doc)?;
-        let forms = [(Forms::FUNCTION, "function"), (Forms::METHOD, "method"), (Forms::OUT, "out"), (Forms::PROPERTY, "property")];
+        let forms = [
+            (Forms::FUNCTION, "function"),
+            (Forms::METHOD, "method"),
+            (Forms::OUT, "out"),
+            (Forms::PROPERTY, "property"),
+        ];
         d.set_item("forms", forms.iter().filter(|f| op.forms.has(f.0)).map(|f| f.1).collect::<Vec<_>>())?;
         d.set_item("aliases", &op.aliases)?;
         match op.row {
@@ -576,4 +690,3 @@ pub fn _registry(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
     }
     Ok(out)
 }
-

@@ -20,7 +20,11 @@ fn is_sequence(o: &Bound<PyAny>) -> bool {
     if o.is_instance_of::<PyList>() || o.is_instance_of::<PyTuple>() {
         return true;
     }
-    if o.is_instance_of::<PyString>() || o.is_instance_of::<PyFloat>() || o.is_instance_of::<PyInt>() || o.is_instance_of::<PyDict>() {
+    if o.is_instance_of::<PyString>()
+        || o.is_instance_of::<PyFloat>()
+        || o.is_instance_of::<PyInt>()
+        || o.is_instance_of::<PyDict>()
+    {
         return false;
     }
     o.cast::<pyo3::types::PySequence>().is_ok()
@@ -43,7 +47,10 @@ pub fn from_object(o: &Bound<PyAny>, dtype: Option<DType>, device: Option<Device
         return Tensor::scalar(s, dtype.unwrap_or(s.dtype()), device.unwrap_or(Device::Cpu)).py(py);
     }
     if let Ok(s) = o.cast::<PyString>() {
-        return Err(PyTypeError::new_err(format!("new(): invalid data type 'str' (got {:?})", s.to_string())));
+        return Err(PyTypeError::new_err(format!(
+            "new(): invalid data type 'str' (got {:?})",
+            s.to_string()
+        )));
     }
     if !is_sequence(o) {
         return Err(PyRuntimeError::new_err(format!("Could not infer dtype of {}", o.get_type().name()?)));
@@ -94,7 +101,9 @@ fn shape_of(o: &Bound<PyAny>) -> PyResult<Vec<usize>> {
         let n = at.len()?;
         shape.push(n);
         if shape.len() > MAX_DIMS {
-            return Err(PyValueError::new_err(format!("too many dimensions: data is nested deeper than {MAX_DIMS} levels")));
+            return Err(PyValueError::new_err(format!(
+                "too many dimensions: data is nested deeper than {MAX_DIMS} levels"
+            )));
         }
         if n == 0 {
             return Ok(shape);
@@ -125,7 +134,10 @@ impl Leaves<'_> {
             if n == self.shape[dim] {
                 return Ok(());
             }
-            Err(PyValueError::new_err(format!("expected sequence of length {} at dim {dim} (got {n})", self.shape[dim])))
+            Err(PyValueError::new_err(format!(
+                "expected sequence of length {} at dim {dim} (got {n})",
+                self.shape[dim]
+            )))
         };
         if let Ok(l) = o.cast::<PyList>() {
             check(l.len())?;
@@ -145,7 +157,11 @@ impl Leaves<'_> {
             return self.tensor(&t, dim);
         }
         if !is_sequence(o) {
-            return Err(PyTypeError::new_err(format!("not a sequence: expected a sequence of length {} at dim {dim}, got {}", self.shape[dim], o.get_type().name()?)));
+            return Err(PyTypeError::new_err(format!(
+                "not a sequence: expected a sequence of length {} at dim {dim}, got {}",
+                self.shape[dim],
+                o.get_type().name()?
+            )));
         }
         let n = o.len()?;
         check(n)?;
@@ -182,7 +198,9 @@ impl Leaves<'_> {
         }
         if o.is_exact_instance_of::<PyInt>() {
             self.note(DType::I64);
-            let v = o.extract::<i64>().map_err(|_| PyOverflowError::new_err("Overflow when unpacking long long"))?;
+            let v = o
+                .extract::<i64>()
+                .map_err(|_| PyOverflowError::new_err("Overflow when unpacking long long"))?;
             self.values.push(Scalar::Int(v));
             return Ok(());
         }
@@ -201,7 +219,8 @@ impl Leaves<'_> {
                 Ok(())
             }
             None if is_sequence(o) => Err(PyValueError::new_err(format!(
-                "expected a number at dim {}, got a sequence: the nesting is not the same everywhere", self.shape.len()
+                "expected a number at dim {}, got a sequence: the nesting is not the same everywhere",
+                self.shape.len()
             ))),
             None => Err(PyTypeError::new_err(format!("must be real number, not {}", o.get_type().name()?))),
         }
@@ -231,7 +250,12 @@ pub fn to_list<'py>(py: Python<'py>, t: &Tensor) -> PyResult<Bound<'py, PyAny>> 
     nest(py, t.shape(), &mut at, unsigned)
 }
 
-fn nest<'py>(py: Python<'py>, shape: &[usize], at: &mut std::vec::IntoIter<Scalar>, unsigned: bool) -> PyResult<Bound<'py, PyAny>> {
+fn nest<'py>(
+    py: Python<'py>,
+    shape: &[usize],
+    at: &mut std::vec::IntoIter<Scalar>,
+    unsigned: bool,
+) -> PyResult<Bound<'py, PyAny>> {
     match shape.split_first() {
         None => match at.next() {
             Some(Scalar::Int(i)) if unsigned => Ok((i as u64).into_pyobject(py)?.into_any()),
@@ -249,7 +273,13 @@ fn nest<'py>(py: Python<'py>, shape: &[usize], at: &mut std::vec::IntoIter<Scala
 }
 
 /// A finished leaf tensor object.
-pub fn fresh<'py>(py: Python<'py>, data: &Bound<'py, PyAny>, d: Option<DType>, v: Option<Device>, requires_grad: bool) -> PyResult<Bound<'py, PyTensor>> {
+pub fn fresh<'py>(
+    py: Python<'py>,
+    data: &Bound<'py, PyAny>,
+    d: Option<DType>,
+    v: Option<Device>,
+    requires_grad: bool,
+) -> PyResult<Bound<'py, PyTensor>> {
     let t = from_object(data, d, v)?;
     if requires_grad {
         t.set_requires_grad(true).py(py)?;
@@ -282,7 +312,9 @@ pub fn make_tensor<'py>(
 
 fn no_pin(op: &str, pin: bool) -> PyResult<()> {
     if pin {
-        return Err(pyo3::exceptions::PyNotImplementedError::new_err(format!("{op}(): pin_memory=True is not supported")));
+        return Err(pyo3::exceptions::PyNotImplementedError::new_err(format!(
+            "{op}(): pin_memory=True is not supported"
+        )));
     }
     Ok(())
 }
@@ -302,28 +334,44 @@ pub fn as_tensor<'py>(
 }
 
 /// The tensor over shared memory if `copy` is not True.
-fn shared<'py>(py: Python<'py>, data: &Bound<'py, PyAny>, d: Option<DType>, v: Option<Device>, copy: Option<bool>) -> PyResult<Bound<'py, PyTensor>> {
+fn shared<'py>(
+    py: Python<'py>,
+    data: &Bound<'py, PyAny>,
+    d: Option<DType>,
+    v: Option<Device>,
+    copy: Option<bool>,
+) -> PyResult<Bound<'py, PyTensor>> {
     let place = |t: Tensor| (d.unwrap_or(t.dtype()), v.unwrap_or(t.device()));
     if let Ok(o) = data.cast::<PyTensor>() {
         let t = o.get().tensor(py);
         let (d, v) = place(t.clone());
         if copy == Some(false) && (d != t.dtype() || v != t.device()) {
-            return Err(PyValueError::new_err("asarray(): a copy is needed for this dtype or device, but copy=False was given"));
+            return Err(PyValueError::new_err(
+                "asarray(): a copy is needed for this dtype or device, but copy=False was given",
+            ));
         }
         let same = t.clone();
-        let y = enter(py, Work::Elements(t.numel()), move || ops::to(&t, d, v, copy == Some(true), MemoryFormat::Preserve))?;
+        let y = enter(py, Work::Elements(t.numel()), move || {
+            ops::to(&t, d, v, copy == Some(true), MemoryFormat::Preserve)
+        })?;
         return if y.same(&same) { Ok(o.clone()) } else { wrap(py, y) };
     }
     if let Some(t) = interop::array_like(data)? {
         let (d, v) = place(t.clone());
         if copy == Some(false) && (d != t.dtype() || v != t.device()) {
-            return Err(PyValueError::new_err("asarray(): a copy is needed for this dtype or device, but copy=False was given"));
+            return Err(PyValueError::new_err(
+                "asarray(): a copy is needed for this dtype or device, but copy=False was given",
+            ));
         }
-        let y = enter(py, Work::Elements(t.numel()), move || ops::to(&t, d, v, copy == Some(true), MemoryFormat::Preserve))?;
+        let y = enter(py, Work::Elements(t.numel()), move || {
+            ops::to(&t, d, v, copy == Some(true), MemoryFormat::Preserve)
+        })?;
         return wrap(py, y);
     }
     if copy == Some(false) {
-        return Err(PyValueError::new_err("asarray(): Python sequences can't be shared, but copy=False was given"));
+        return Err(PyValueError::new_err(
+            "asarray(): Python sequences can't be shared, but copy=False was given",
+        ));
     }
     fresh(py, data, d, v, false)
 }
@@ -358,12 +406,22 @@ pub fn asarray<'py>(
 }
 
 /// `Tensor(2, 3)`, `Tensor([1, 2])`, `Tensor(other)`, `Tensor()`: the constructors of old.
-pub fn legacy_new(py: Python, name: &str, d: DType, a: &Bound<PyTuple>, kwargs: Option<&Bound<PyDict>>) -> PyResult<Tensor> {
+pub fn legacy_new(
+    py: Python,
+    name: &str,
+    d: DType,
+    a: &Bound<PyTuple>,
+    kwargs: Option<&Bound<PyDict>>,
+) -> PyResult<Tensor> {
     let mut device = Device::Cpu;
     for (k, o) in kwargs.into_iter().flat_map(|k| k.iter()) {
         match k.cast::<PyString>()?.to_str()? {
             "device" => device = args::device_arg(name, Some(&o))?.unwrap_or(Device::Cpu),
-            other => return Err(PyTypeError::new_err(format!("{name}() got an unexpected keyword argument '{other}'"))),
+            other => {
+                return Err(PyTypeError::new_err(format!(
+                    "{name}() got an unexpected keyword argument '{other}'"
+                )));
+            }
         }
     }
     if a.is_empty() {
@@ -375,21 +433,30 @@ pub fn legacy_new(py: Python, name: &str, d: DType, a: &Bound<PyTuple>, kwargs: 
             if t.dtype() == d && t.device() == device {
                 return Ok(t.alias());
             }
-            return Err(PyTypeError::new_err(format!("{name}(): expected a tensor of {d} on {device} (got {} on {})", t.dtype(), t.device())));
+            return Err(PyTypeError::new_err(format!(
+                "{name}(): expected a tensor of {d} on {device} (got {} on {})",
+                t.dtype(),
+                t.device()
+            )));
         }
         let is_size = first.is_instance(crate::types::size_class(py)?)?;
-        if !is_size && (is_sequence(&first) || first.hasattr("__array_interface__")?) && number(first.as_borrowed())?.is_none() {
+        if !is_size
+            && (is_sequence(&first) || first.hasattr("__array_interface__")?)
+            && number(first.as_borrowed())?.is_none()
+        {
             return from_object(&first, Some(d), Some(device));
         }
     }
-    let sizes = if a.len() == 1 { args::ints(first.as_borrowed())? } else { args::ints(a.as_any().as_borrowed())? };
+    let sizes =
+        if a.len() == 1 { args::ints(first.as_borrowed())? } else { args::ints(a.as_any().as_borrowed())? };
     match sizes {
         Some(list) => {
             let shape = pyrite_core::layout::checked_shape(name, &list).py(py)?;
             Tensor::empty(&shape, d, device).py(py)
         }
         None => Err(PyTypeError::new_err(format!(
-            "new(): data must be a sequence (got {})", first.get_type().name()?
+            "new(): data must be a sequence (got {})",
+            first.get_type().name()?
         ))),
     }
 }
@@ -404,7 +471,12 @@ pub struct TypedTensor {
 #[pymethods]
 impl TypedTensor {
     #[pyo3(signature = (*args, **kwargs))]
-    fn __call__<'py>(&self, py: Python<'py>, args: &Bound<'py, PyTuple>, kwargs: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyTensor>> {
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyTensor>> {
         wrap(py, legacy_new(py, self.name, self.dtype, args, kwargs)?)
     }
     fn __instancecheck__(&self, o: &Bound<PyAny>) -> bool {
@@ -421,11 +493,23 @@ impl TypedTensor {
 
 /// Rebuilds a pickled tensor.
 #[pyfunction]
-pub fn _rebuild<'py>(py: Python<'py>, cls: &Bound<'py, PyType>, bytes: &Bound<'py, PyBytes>, dtype: &Bound<'py, PyAny>, shape: Vec<usize>, requires_grad: bool) -> PyResult<Bound<'py, PyTensor>> {
-    let Some(d) = args::dtype_arg("_rebuild", Some(dtype))? else { return tensor::runtime("_rebuild: no dtype") };
+pub fn _rebuild<'py>(
+    py: Python<'py>,
+    cls: &Bound<'py, PyType>,
+    bytes: &Bound<'py, PyBytes>,
+    dtype: &Bound<'py, PyAny>,
+    shape: Vec<usize>,
+    requires_grad: bool,
+) -> PyResult<Bound<'py, PyTensor>> {
+    let Some(d) = args::dtype_arg("_rebuild", Some(dtype))? else {
+        return tensor::runtime("_rebuild: no dtype");
+    };
     let want = pyrite_core::layout::numel(&shape).py(py)?.checked_mul(d.size());
     if want != Some(bytes.as_bytes().len()) {
-        return Err(PyValueError::new_err(format!("_rebuild: {} bytes do not fill shape {shape:?} of {d}", bytes.as_bytes().len())));
+        return Err(PyValueError::new_err(format!(
+            "_rebuild: {} bytes do not fill shape {shape:?} of {d}",
+            bytes.as_bytes().len()
+        )));
     }
     let t = Tensor::empty(&shape, d, Device::Cpu).py(py)?;
     // SAFETY: the new contiguous tensor holds exactly as many bytes as were given.
@@ -438,19 +522,35 @@ pub fn _rebuild<'py>(py: Python<'py>, cls: &Bound<'py, PyType>, bytes: &Bound<'p
 
 #[pymethods]
 impl PyTensor {
-    fn __reduce_ex__<'py>(slf: &Bound<'py, Self>, _protocol: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    fn __reduce_ex__<'py>(
+        slf: &Bound<'py, Self>,
+        _protocol: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
         let py = slf.py();
         let t = slf.get().tensor(py);
         if !t.is_leaf() {
-            return tensor::runtime("Only Tensors created explicitly by the user (graph leaves) support the pickle protocol at the moment: call .detach() first");
+            return tensor::runtime(
+                "Only Tensors created explicitly by the user (graph leaves) support the pickle protocol at the moment: call .detach() first",
+            );
         }
         let c = t.alias();
-        let c = enter(py, Work::Elements(t.numel()), move || ops::contiguous(&ops::to_device(&c, Device::Cpu)?))?;
+        let c =
+            enter(py, Work::Elements(t.numel()), move || ops::contiguous(&ops::to_device(&c, Device::Cpu)?))?;
         let n = c.numel() * c.dtype().size();
         // SAFETY: `c` is contiguous on the CPU and holds `n` bytes; it lives until the copy is made.
-        let bytes = if n == 0 { PyBytes::new(py, &[]) } else { PyBytes::new(py, unsafe { std::slice::from_raw_parts(c.ptr(), n) }) };
+        let bytes = if n == 0 {
+            PyBytes::new(py, &[])
+        } else {
+            PyBytes::new(py, unsafe { std::slice::from_raw_parts(c.ptr(), n) })
+        };
         let rebuild = py.import("pyrite._C")?.getattr("_rebuild")?;
-        let arguments = (slf.get_type(), bytes, crate::types::dtype_object(py, t.dtype())?, PyTuple::new(py, t.shape())?, t.requires_grad());
+        let arguments = (
+            slf.get_type(),
+            bytes,
+            crate::types::dtype_object(py, t.dtype())?,
+            PyTuple::new(py, t.shape())?,
+            t.requires_grad(),
+        );
         let state = state_of(slf)?;
         match state {
             None => PyTuple::new(py, [rebuild, arguments.into_pyobject(py)?.into_any()]),
@@ -476,7 +576,9 @@ impl PyTensor {
         }
         let t = slf.get().tensor(py);
         if !t.is_leaf() {
-            return tensor::runtime("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment. Call .detach() first.");
+            return tensor::runtime(
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment. Call .detach() first.",
+            );
         }
         let grad = t.grad();
         let wants = t.requires_grad();
@@ -488,7 +590,11 @@ impl PyTensor {
         if let Some(g) = grad {
             copied.set_grad(Some(g)).py(py)?;
         }
-        let new = if slf.is_exact_instance_of::<PyTensor>() { wrap(py, copied)? } else { tensor::make_subclass(&slf.get_type(), copied)? };
+        let new = if slf.is_exact_instance_of::<PyTensor>() {
+            wrap(py, copied)?
+        } else {
+            tensor::make_subclass(&slf.get_type(), copied)?
+        };
         memo.set_item(key, &new)?;
         if let Some(d) = state_of(slf)? {
             let copy = py.import("copy")?.call_method1("deepcopy", (d, memo))?;
@@ -510,9 +616,16 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(asarray, m)?)?;
     m.add_function(wrap_pyfunction!(_rebuild, m)?)?;
     for (name, dtype) in [
-        ("FloatTensor", DType::F32), ("DoubleTensor", DType::F64), ("HalfTensor", DType::F16), ("BFloat16Tensor", DType::BF16),
-        ("LongTensor", DType::I64), ("IntTensor", DType::I32), ("ShortTensor", DType::I16), ("CharTensor", DType::I8),
-        ("ByteTensor", DType::U8), ("BoolTensor", DType::Bool),
+        ("FloatTensor", DType::F32),
+        ("DoubleTensor", DType::F64),
+        ("HalfTensor", DType::F16),
+        ("BFloat16Tensor", DType::BF16),
+        ("LongTensor", DType::I64),
+        ("IntTensor", DType::I32),
+        ("ShortTensor", DType::I16),
+        ("CharTensor", DType::I8),
+        ("ByteTensor", DType::U8),
+        ("BoolTensor", DType::Bool),
     ] {
         m.add(name, TypedTensor { name, dtype })?;
     }

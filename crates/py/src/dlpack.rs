@@ -88,7 +88,10 @@ fn from_type(t: DlType) -> PyResult<DType> {
     });
     match found {
         Some(d) if t.lanes == 1 => Ok(d),
-        _ => Err(PyBufferError::new_err(format!("DLPack: element type with code {}, {} bits and {} lanes is not supported", t.code, t.bits, t.lanes))),
+        _ => Err(PyBufferError::new_err(format!(
+            "DLPack: element type with code {}, {} bits and {} lanes is not supported",
+            t.code, t.bits, t.lanes
+        ))),
     }
 }
 
@@ -149,7 +152,9 @@ unsafe extern "C" fn drop_capsule(c: *mut ffi::PyObject) {
 fn export<'py>(py: Python<'py>, t: Tensor, versioned: bool, copied: bool) -> PyResult<Bound<'py, PyAny>> {
     let read_only = t.storage().is_read_only();
     if read_only && !versioned {
-        return Err(PyBufferError::new_err("Cannot export readonly tensor with unversioned DLPack: ask for max_version=(1, 0) or copy the tensor"));
+        return Err(PyBufferError::new_err(
+            "Cannot export readonly tensor with unversioned DLPack: ask for max_version=(1, 0) or copy the tensor",
+        ));
     }
     let mut kept = Box::new(Kept {
         shape: t.shape().iter().map(|s| *s as i64).collect(),
@@ -190,26 +195,41 @@ impl PyTensor {
         let py = slf.py();
         let t = slf.get().tensor(py);
         if t.requires_grad() {
-            return Err(PyBufferError::new_err("Can't export tensors that require gradient, use tensor.detach()"));
+            return Err(PyBufferError::new_err(
+                "Can't export tensors that require gradient, use tensor.detach()",
+            ));
         }
-        if t.device() == Device::Cpu && stream.is_some_and(|s| !s.is_none() && s.extract::<i64>().ok() != Some(-1)) {
+        if t.device() == Device::Cpu
+            && stream.is_some_and(|s| !s.is_none() && s.extract::<i64>().ok() != Some(-1))
+        {
             return Err(PyBufferError::new_err("__dlpack__: a stream makes no sense for a CPU tensor"));
         }
         let mut target = t.device();
         if let Some((kind, id)) = dl_device {
             target = match kind {
                 CPU => Device::Cpu,
-                CUDA => Device::Cuda(u8::try_from(id).map_err(|_| PyBufferError::new_err(format!("__dlpack__: no device {id}")))?),
-                k => return Err(PyBufferError::new_err(format!("__dlpack__: cannot export to device type {k}"))),
+                CUDA => Device::Cuda(
+                    u8::try_from(id)
+                        .map_err(|_| PyBufferError::new_err(format!("__dlpack__: no device {id}")))?,
+                ),
+                k => {
+                    return Err(PyBufferError::new_err(format!(
+                        "__dlpack__: cannot export to device type {k}"
+                    )));
+                }
             };
             if target != t.device() && copy == Some(false) {
-                return Err(PyValueError::new_err("__dlpack__: moving to another device needs a copy, but copy=False was given"));
+                return Err(PyValueError::new_err(
+                    "__dlpack__: moving to another device needs a copy, but copy=False was given",
+                ));
             }
         }
         let copied = copy == Some(true) || target != t.device();
         let t = if copied {
             let from = t.clone();
-            enter(py, Work::Elements(t.numel()), move || ops::to(&from, from.dtype(), target, true, MemoryFormat::Preserve))?
+            enter(py, Work::Elements(t.numel()), move || {
+                ops::to(&from, from.dtype(), target, true, MemoryFormat::Preserve)
+            })?
         } else {
             t.alias()
         };
@@ -271,7 +291,11 @@ fn consume(capsule: &Bound<PyAny>) -> PyResult<(Tensor, bool)> {
         if ffi::PyCapsule_IsValid(c, NEW.as_ptr()) != 0 {
             let m = ffi::PyCapsule_GetPointer(c, NEW.as_ptr()) as *mut Versioned;
             if (*m).major != 1 {
-                return Err(PyBufferError::new_err(format!("DLPack version {}.{} is not supported", (*m).major, (*m).minor)));
+                return Err(PyBufferError::new_err(format!(
+                    "DLPack version {}.{} is not supported",
+                    (*m).major,
+                    (*m).minor
+                )));
             }
             ffi::PyCapsule_SetName(c, NEW_USED.as_ptr());
             ffi::PyCapsule_SetDestructor(c, None);
@@ -282,13 +306,17 @@ fn consume(capsule: &Bound<PyAny>) -> PyResult<(Tensor, bool)> {
             ffi::PyCapsule_SetDestructor(c, None);
             (Imported::Legacy(m), &(*m).tensor, 0)
         } else {
-            return Err(PyTypeError::new_err("from_dlpack: the capsule is not named 'dltensor' or 'dltensor_versioned', or was consumed before"));
+            return Err(PyTypeError::new_err(
+                "from_dlpack: the capsule is not named 'dltensor' or 'dltensor_versioned', or was consumed before",
+            ));
         }
     };
     let d = from_type(tensor.dtype)?;
     let device = match tensor.device.kind {
         CPU | CUDA_HOST => Device::Cpu,
-        CUDA | CUDA_MANAGED => Device::Cuda(u8::try_from(tensor.device.id).map_err(|_| PyBufferError::new_err("DLPack: bad device index"))?),
+        CUDA | CUDA_MANAGED => Device::Cuda(
+            u8::try_from(tensor.device.id).map_err(|_| PyBufferError::new_err("DLPack: bad device index"))?,
+        ),
         k => return Err(PyBufferError::new_err(format!("from_dlpack: device type {k} is not supported"))),
     };
     let n = usize::try_from(tensor.ndim).map_err(|_| PyBufferError::new_err("DLPack: negative rank"))?;
@@ -311,7 +339,9 @@ fn consume(capsule: &Bound<PyAny>) -> PyResult<(Tensor, bool)> {
     }
     let (mut low, mut high) = (0isize, 0isize);
     for (&s, &n) in strides.iter().zip(shape.iter()) {
-        let reach = s.checked_mul(n as isize - 1).ok_or_else(|| PyBufferError::new_err("DLPack: strides overflow"))?;
+        let reach = s
+            .checked_mul(n as isize - 1)
+            .ok_or_else(|| PyBufferError::new_err("DLPack: strides overflow"))?;
         let end = if reach < 0 { &mut low } else { &mut high };
         *end = end.checked_add(reach).ok_or_else(|| PyBufferError::new_err("DLPack: strides overflow"))?;
     }
@@ -354,7 +384,10 @@ pub fn from_dlpack<'py>(
         ext_tensor.clone()
     } else {
         if !ext_tensor.hasattr("__dlpack__")? {
-            return Err(PyTypeError::new_err(format!("from_dlpack: {} has no __dlpack__", ext_tensor.get_type().name()?)));
+            return Err(PyTypeError::new_err(format!(
+                "from_dlpack: {} has no __dlpack__",
+                ext_tensor.get_type().name()?
+            )));
         }
         let kw = PyDict::new(py);
         kw.set_item("max_version", PyTuple::new(py, [1, 0])?)?;
@@ -372,9 +405,13 @@ pub fn from_dlpack<'py>(
     let want = target.unwrap_or(t.device());
     let must_copy = copy == Some(true) && !copied;
     if want != t.device() && copy == Some(false) {
-        return Err(PyValueError::new_err("from_dlpack: moving to another device needs a copy, but copy=False was given"));
+        return Err(PyValueError::new_err(
+            "from_dlpack: moving to another device needs a copy, but copy=False was given",
+        ));
     }
-    let y = enter(py, Work::Elements(t.numel()), move || ops::to(&t, t.dtype(), want, must_copy, MemoryFormat::Preserve))?;
+    let y = enter(py, Work::Elements(t.numel()), move || {
+        ops::to(&t, t.dtype(), want, must_copy, MemoryFormat::Preserve)
+    })?;
     wrap(py, y)
 }
 

@@ -15,15 +15,16 @@ static LINALG: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 /// Creates the exception classes and puts them into the module.
 pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     let py = m.py();
-    let make = |cell: &PyOnceLock<Py<PyType>>, name: &str, doc: &str, bases: Bound<PyTuple>| -> PyResult<()> {
-        let body = PyDict::new(py);
-        body.set_item("__doc__", doc)?;
-        body.set_item("__module__", "pyrite")?;
-        let class = py.get_type::<PyType>().call1((name, bases, body))?.cast_into::<PyType>()?;
-        m.add(name, &class)?;
-        let _ = cell.set(py, class.unbind());
-        Ok(())
-    };
+    let make =
+        |cell: &PyOnceLock<Py<PyType>>, name: &str, doc: &str, bases: Bound<PyTuple>| -> PyResult<()> {
+            let body = PyDict::new(py);
+            body.set_item("__doc__", doc)?;
+            body.set_item("__module__", "pyrite")?;
+            let class = py.get_type::<PyType>().call1((name, bases, body))?.cast_into::<PyType>()?;
+            m.add(name, &class)?;
+            let _ = cell.set(py, class.unbind());
+            Ok(())
+        };
     let runtime = py.get_type::<ex::PyRuntimeError>();
     make(
         &SHAPE,

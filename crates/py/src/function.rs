@@ -12,7 +12,7 @@ use pyrite_core::Result;
 use pyrite_tensor::Tensor;
 use pyrite_tensor::autograd::node::{self, Node, Rule};
 use pyrite_tensor::autograd::saved::Saved;
-use pyrite_tensor::autograd::{Ctx, Grads, GradMode, inplace, is_grad_enabled};
+use pyrite_tensor::autograd::{Ctx, GradMode, Grads, inplace, is_grad_enabled};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +29,9 @@ impl SavedTensors {
     fn unpack<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(list) = list.as_ref() else {
-            return Err(PyRuntimeError::new_err("Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after calling backward."));
+            return Err(PyRuntimeError::new_err(
+                "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after calling backward.",
+            ));
         };
         let items = list
             .iter()
@@ -69,7 +71,9 @@ impl Rule for PyRule {
             }
             if out.len() != self.inputs {
                 return Err(PyRuntimeError::new_err(format!(
-                    "function {name} returned an incorrect number of gradients (expected {}, got {})", self.inputs, out.len()
+                    "function {name} returned an incorrect number of gradients (expected {}, got {})",
+                    self.inputs,
+                    out.len()
                 )));
             }
             Ok(out)
@@ -117,14 +121,16 @@ fn _function_apply<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let inputs: Vec<Option<Tensor>> = args.iter().map(|a| get(&a)).collect();
     let recording = is_grad_enabled();
-    let needs: Vec<bool> = inputs.iter().map(|t| recording && t.as_ref().is_some_and(Tensor::requires_grad)).collect();
+    let needs: Vec<bool> =
+        inputs.iter().map(|t| recording && t.as_ref().is_some_and(Tensor::requires_grad)).collect();
     ctx.setattr("needs_input_grad", PyTuple::new(py, &needs)?)?;
     let result = {
         let _off = GradMode::new(false);
         run.call1((ctx, args))?
     };
     let single = !result.is_instance_of::<PyTuple>();
-    let outputs: Vec<Bound<PyAny>> = if single { vec![result.clone()] } else { result.try_iter()?.collect::<PyResult<_>>()? };
+    let outputs: Vec<Bound<PyAny>> =
+        if single { vec![result.clone()] } else { result.try_iter()?.collect::<PyResult<_>>()? };
     if !needs.iter().any(|n| *n) {
         return Ok(result);
     }
@@ -154,12 +160,19 @@ fn _function_apply<'py>(
             continue;
         }
         let Some(t) = get(&s) else {
-            return Err(PyTypeError::new_err(format!("save_for_backward can only save variables, but an argument is of type {}", s.get_type().name()?)));
+            return Err(PyTypeError::new_err(format!(
+                "save_for_backward can only save variables, but an argument is of type {}",
+                s.get_type().name()?
+            )));
         };
         let nr = outputs.iter().zip(&made).filter(|(o, _)| get(o).is_some()).position(|(o, _)| o.is(&s));
         let is_dirty_input = is_among(&s, &dirty);
         saved.push(Some(match nr {
-            Some(nr) if t.dtype().is_differentiable() && (is_dirty_input || !args.iter().any(|a| a.is(&s))) => Saved::output(&t, nr as u32),
+            Some(nr)
+                if t.dtype().is_differentiable() && (is_dirty_input || !args.iter().any(|a| a.is(&s))) =>
+            {
+                Saved::output(&t, nr as u32)
+            }
             _ => Saved::input(&t),
         }));
     }
@@ -167,8 +180,15 @@ fn _function_apply<'py>(
     ctx.setattr("_saved", holder.clone_ref(py))?;
     ctx.setattr("_to_save", py.None())?;
     let materialize = ctx.getattr("_materialize_grads")?.is_truthy()?;
-    let rule = PyRule { class: class.clone().unbind(), ctx: ctx.clone().unbind(), saved: holder, inputs: args.len(), materialize };
-    let edges: SmallVec<_> = inputs.iter().zip(&needs).map(|(t, n)| t.as_ref().filter(|_| *n).and_then(Tensor::edge)).collect();
+    let rule = PyRule {
+        class: class.clone().unbind(),
+        ctx: ctx.clone().unbind(),
+        saved: holder,
+        inputs: args.len(),
+        materialize,
+    };
+    let edges: SmallVec<_> =
+        inputs.iter().zip(&needs).map(|(t, n)| t.as_ref().filter(|_| *n).and_then(Tensor::edge)).collect();
     let node = node::make(name, edges, places.iter().map(node::info).collect(), rule);
     node.rule().bind(&node);
     let mut nr = 0u32;
@@ -182,7 +202,9 @@ fn _function_apply<'py>(
         let t = t.get().tensor(py);
         if is_among(o, &dirty) && args.iter().any(|a| a.is(o)) {
             if t.is_leaf() && t.requires_grad() {
-                return Err(PyRuntimeError::new_err("a leaf Variable that requires grad is being used in an in-place operation."));
+                return Err(PyRuntimeError::new_err(
+                    "a leaf Variable that requires grad is being used in an in-place operation.",
+                ));
             }
             t.storage().bump_version();
             inplace::rebase(&t, node.clone());

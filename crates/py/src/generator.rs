@@ -20,7 +20,12 @@ fn seed_value(seed: &Bound<PyAny>) -> PyResult<u64> {
         Ok(v) => v,
         Err(_) => match crate::args::int(seed.as_borrowed())? {
             Some(v) => v as i128,
-            None => return Err(PyTypeError::new_err(format!("manual_seed expected a long, but got {}", seed.get_type().name()?))),
+            None => {
+                return Err(PyTypeError::new_err(format!(
+                    "manual_seed expected a long, but got {}",
+                    seed.get_type().name()?
+                )));
+            }
         },
     };
     if wide < i64::MIN as i128 || wide > u64::MAX as i128 {
@@ -51,7 +56,9 @@ fn state_of(py: Python, g: &Generator) -> PyResult<Py<PyTensor>> {
 fn set_state(py: Python, g: &Generator, state: &Bound<PyAny>) -> PyResult<()> {
     let t = tensor::expect("set_state", "new_state", state)?;
     if t.dtype() != DType::U8 || t.numel() != 16 {
-        return Err(PyTypeError::new_err("RNG state must be a torch.ByteTensor of 16 elements, as get_state() returns it"));
+        return Err(PyTypeError::new_err(
+            "RNG state must be a torch.ByteTensor of 16 elements, as get_state() returns it",
+        ));
     }
     let bytes = t.to_vec::<u8>().py(py)?;
     let word = |at: usize| bytes[at..at + 8].iter().rev().fold(0u64, |v, b| v << 8 | *b as u64);

@@ -11,7 +11,7 @@ use pyo3::types::PyTuple;
 use pyrite_core::{Result, err};
 use pyrite_tensor::Tensor;
 use pyrite_tensor::autograd::node::NodeHook;
-use pyrite_tensor::autograd::{Grads, Hook, Node, PostAccumulateHook};
+use pyrite_tensor::autograd::{Grads, Hook, Meta, Node, PostAccumulateHook};
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
@@ -31,15 +31,16 @@ impl Hook for PyHook {
             match tensor::get(&r) {
                 Some(t) => Ok(Some(t)),
                 None => Err(PyTypeError::new_err(format!(
-                    "expected Variable, but hook returned '{}'", r.get_type().name()?
+                    "expected Variable, but hook returned '{}'",
+                    r.get_type().name()?
                 ))),
             }
         })
         .map_err(from_py)
         .and_then(|r| match r {
-            Some(t) if t.shape() != grad.shape() => Err(err!(
-                Runtime, "hook '{}' has changed the size of value", self.name()
-            )),
+            Some(t) if t.shape() != grad.shape() => {
+                Err(err!(Runtime, "hook '{}' has changed the size of value", self.name()))
+            }
             r => Ok(r),
         })
     }
@@ -85,7 +86,10 @@ pub fn grads_from(what: &str, r: &Bound<PyAny>) -> PyResult<Grads> {
         }
         match tensor::get(o) {
             Some(t) => Ok(Some(t)),
-            None => Err(PyTypeError::new_err(format!("{what}: expected Variable or None (got {})", o.get_type().name()?))),
+            None => Err(PyTypeError::new_err(format!(
+                "{what}: expected Variable or None (got {})",
+                o.get_type().name()?
+            ))),
         }
     };
     if let Ok(t) = r.cast::<PyTuple>() {
@@ -112,7 +116,8 @@ impl NodeHook for PyHook {
             let want = inputs.unwrap_or(outputs).len();
             if new.len() != want {
                 return Err(PyRuntimeError::new_err(format!(
-                    "hook has returned an incorrect number of values: got {}, expected {want}", new.len()
+                    "hook has returned an incorrect number of values: got {}, expected {want}",
+                    new.len()
                 )));
             }
             Ok(Some(new))
@@ -125,7 +130,7 @@ impl NodeHook for PyHook {
 }
 
 enum Target {
-    Tensor(Tensor),
+    Leaf(Weak<Meta>),
     Node(Weak<Node>),
 }
 
@@ -141,7 +146,11 @@ pub struct RemovableHandle {
 impl RemovableHandle {
     fn remove(&self) {
         match &self.target {
-            Target::Tensor(t) => t.remove_hook(self.id),
+            Target::Leaf(m) => {
+                if let Some(m) = m.upgrade() {
+                    m.remove_hook(self.id);
+                }
+            }
             Target::Node(n) => {
                 if let Some(n) = n.upgrade() {
                     n.remove_node_hook(self.id);
@@ -160,9 +169,20 @@ impl RemovableHandle {
 
 fn callable(op: &str, f: &Bound<PyAny>) -> PyResult<Arc<PyHook>> {
     if !f.is_callable() {
-        return Err(PyTypeError::new_err(format!("{op}(): argument 'hook' must be callable, not {}", f.get_type().name()?)));
+        return Err(PyTypeError::new_err(format!(
+            "{op}(): argument 'hook' must be callable, not {}",
+            f.get_type().name()?
+        )));
     }
     Ok(Arc::new(PyHook { call: f.clone().unbind() }))
+}
+
+/// Where a hook of `t` was put.
+fn target(t: &Tensor) -> Target {
+    match t.grad_fn() {
+        Some(e) => Target::Node(Arc::downgrade(&e.node)),
+        None => Target::Leaf(Arc::downgrade(t.meta_or_new())),
+    }
 }
 
 pub fn node_hook(node: &Arc<Node>, f: &Bound<PyAny>, pre: bool) -> PyResult<RemovableHandle> {
@@ -178,15 +198,20 @@ impl PyTensor {
         let t = slf.get().tensor(slf.py());
         let id = t.register_hook(callable("register_hook", hook)?).py(slf.py())?;
         tensor::link(slf);
-        Ok(RemovableHandle { target: Target::Tensor(t), id })
+        Ok(RemovableHandle { target: target(&t), id })
     }
 
     /// Calls `hook(tensor)` after the gradient of this leaf was accumulated.
-    fn register_post_accumulate_grad_hook(slf: &Bound<Self>, hook: &Bound<PyAny>) -> PyResult<RemovableHandle> {
+    fn register_post_accumulate_grad_hook(
+        slf: &Bound<Self>,
+        hook: &Bound<PyAny>,
+    ) -> PyResult<RemovableHandle> {
         let t = slf.get().tensor(slf.py());
-        let id = t.register_post_accumulate_grad_hook(callable("register_post_accumulate_grad_hook", hook)?).py(slf.py())?;
+        let id = t
+            .register_post_accumulate_grad_hook(callable("register_post_accumulate_grad_hook", hook)?)
+            .py(slf.py())?;
         tensor::link(slf);
-        Ok(RemovableHandle { target: Target::Tensor(t), id })
+        Ok(RemovableHandle { target: target(&t), id })
     }
 
     /// Keeps `.grad` of a tensor that is not a leaf.
@@ -200,28 +225,23 @@ impl PyTensor {
     }
 }
 
-/// Shows the hooks of a leaf to the garbage collector, if this handle is the only one: then the hooks
-/// die with the Python object.
+/// Shows the hooks that die with this handle to the garbage collector.
 pub fn traverse(t: &Tensor, visit: &PyVisit) -> std::result::Result<(), PyTraverseError> {
-    let Some(meta) = t.meta() else { return Ok(()) };
-    if t.handles() > 1 || Arc::strong_count(meta) > 1 {
-        return Ok(());
-    }
-    for h in t.leaf_hooks() {
-        if let Some(h) = h.as_any().downcast_ref::<PyHook>() {
-            visit.call(&h.call)?;
+    let mut result = Ok(());
+    t.visit_owned_hooks(&mut |h| {
+        if let (Some(h), true) = (h.downcast_ref::<PyHook>(), result.is_ok()) {
+            result = visit.call(&h.call);
         }
-    }
-    Ok(())
+    });
+    result
 }
 
-/// Drops the hooks of a leaf that is garbage.
+/// Drops the hooks of a tensor that is garbage.
 pub fn clear(t: &Tensor) {
-    t.clear_leaf_hooks();
+    t.clear_owned_hooks();
 }
 
 pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     m.add_class::<RemovableHandle>()?;
     node::register(m)
 }
-

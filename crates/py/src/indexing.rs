@@ -8,9 +8,9 @@ use crate::tensor::{self, PyTensor, get, get_borrowed, wrap, wrap_all};
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyEllipsis, PyInt, PyIterator, PyList, PySlice, PyTuple};
-use pyrite_tensor::ops::getitem::{self, Idx};
 use pyrite_core::Scalar;
 use pyrite_tensor::ops::Operand;
+use pyrite_tensor::ops::getitem::{self, Idx};
 use pyrite_tensor::{Tensor, ops};
 
 /// One index as the core knows it.
@@ -32,7 +32,9 @@ fn one(o: &Bound<PyAny>) -> PyResult<Idx> {
             }
             match int(v.as_borrowed()) {
                 Ok(Some(i)) => Ok(Some(i)),
-                Ok(None) => Err(PyTypeError::new_err("slice indices must be integers or None or have an __index__ method")),
+                Ok(None) => Err(PyTypeError::new_err(
+                    "slice indices must be integers or None or have an __index__ method",
+                )),
                 // Bounds beyond 64 bits mean the end.
                 Err(_) => Ok(Some(if v.lt(0)? { i64::MIN } else { i64::MAX })),
             }
@@ -48,7 +50,11 @@ fn one(o: &Bound<PyAny>) -> PyResult<Idx> {
     if o.is_instance_of::<PyList>() || o.is_instance_of::<PyTuple>() || o.hasattr("__array_interface__")? {
         let t = data::from_object(o, None, None)?;
         // An empty list is a list of positions.
-        let t = if t.numel() == 0 && t.dtype().is_float() { ops::to_dtype(&t, pyrite_core::DType::I64).py(o.py())? } else { t };
+        let t = if t.numel() == 0 && t.dtype().is_float() {
+            ops::to_dtype(&t, pyrite_core::DType::I64).py(o.py())?
+        } else {
+            t
+        };
         return Ok(Idx::Tensor(t));
     }
     if let Some(i) = int(o.as_borrowed())? {
@@ -81,12 +87,16 @@ impl PyTensor {
         let t = slf.get().tensor(py);
         if key.is_exact_instance_of::<PyInt>() {
             if t.ndim() == 0 {
-                return Err(PyIndexError::new_err("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number"));
+                return Err(PyIndexError::new_err(
+                    "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number",
+                ));
             }
             let i = key.extract::<i64>()?;
             let n = t.shape()[0] as i64;
             if i < -n || i >= n {
-                return Err(PyIndexError::new_err(format!("index {i} is out of bounds for dimension 0 with size {n}")));
+                return Err(PyIndexError::new_err(format!(
+                    "index {i} is out of bounds for dimension 0 with size {n}"
+                )));
             }
             let y = enter(py, Work::Elements(0), || ops::select(&t, 0, i))?;
             return finish(slf, y);

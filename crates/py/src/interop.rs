@@ -35,7 +35,15 @@ fn code(d: DType) -> Option<&'static str> {
 ///
 /// # Safety
 /// The memory the shape and strides describe must be valid while `owner` lives.
-unsafe fn over(op: &str, py: Python, ptr: usize, d: DType, shape: &[usize], strides: Option<&[isize]>, owner: Owner) -> PyResult<Tensor> {
+unsafe fn over(
+    op: &str,
+    py: Python,
+    ptr: usize,
+    d: DType,
+    shape: &[usize],
+    strides: Option<&[isize]>,
+    owner: Owner,
+) -> PyResult<Tensor> {
     let size = d.size() as isize;
     let n = pyrite_core::layout::numel(shape).py(py)?;
     let steps: Vec<isize> = match strides {
@@ -108,7 +116,9 @@ pub fn array_like(o: &Bound<PyAny>) -> PyResult<Option<Tensor>> {
     let data = get("data")?;
     let (ptr, read_only) = match data.extract::<(usize, bool)>() {
         Ok(x) => x,
-        Err(_) => return Err(PyTypeError::new_err("__array_interface__ without a data pointer is not supported")),
+        Err(_) => {
+            return Err(PyTypeError::new_err("__array_interface__ without a data pointer is not supported"));
+        }
     };
     // NumPy scalars hand out a copy that only the interface's owner keeps alive.
     let owner: Box<(Py<PyAny>, Py<PyAny>)> = Box::new((o.clone().unbind(), i.clone().into_any().unbind()));
@@ -133,7 +143,9 @@ fn unaligned(py: Python, t: &Tensor) -> PyResult<Tensor> {
         let at: isize = index.iter().zip(t.strides()).map(|(i, s)| *i as isize * s).sum();
         // SAFETY: `at` addresses an element of `t`, `i` one of the new contiguous `y`; bytes need no
         // alignment.
-        unsafe { std::ptr::copy_nonoverlapping(t.ptr().offset(at * size as isize), y.ptr().add(i * size), size) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(t.ptr().offset(at * size as isize), y.ptr().add(i * size), size)
+        };
         for d in (0..index.len()).rev() {
             index[d] += 1;
             if index[d] < t.shape()[d] {
@@ -161,7 +173,9 @@ fn from_numpy<'py>(py: Python<'py>, ndarray: &Bound<'py, PyAny>) -> PyResult<Bou
             }
             wrap(py, t)
         }
-        None => Err(PyTypeError::new_err(format!("expected np.ndarray (got {})", ndarray.get_type().name()?))),
+        None => {
+            Err(PyTypeError::new_err(format!("expected np.ndarray (got {})", ndarray.get_type().name()?)))
+        }
     }
 }
 
@@ -189,7 +203,10 @@ impl Memory {
 fn typestr(d: DType) -> PyResult<String> {
     match code(d) {
         Some(c) => Ok(format!("{}{c}", if d.size() == 1 { "|" } else { "<" })),
-        None => Err(PyTypeError::new_err(format!("Got unsupported ScalarType {}", if d == DType::BF16 { "BFloat16" } else { d.name() }))),
+        None => Err(PyTypeError::new_err(format!(
+            "Got unsupported ScalarType {}",
+            if d == DType::BF16 { "BFloat16" } else { d.name() }
+        ))),
     }
 }
 
@@ -213,11 +230,14 @@ impl PyTensor {
         if !force {
             if t.device() != Device::Cpu {
                 return Err(PyTypeError::new_err(format!(
-                    "can't convert {} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.", t.device()
+                    "can't convert {} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.",
+                    t.device()
                 )));
             }
             if t.requires_grad() {
-                return tensor::runtime("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.");
+                return tensor::runtime(
+                    "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.",
+                );
             }
             return to_numpy(py, &t);
         }
@@ -228,7 +248,11 @@ impl PyTensor {
 }
 
 /// `Tensor.__array__`.
-pub fn array<'py>(slf: &Bound<'py, PyTensor>, dtype: Option<&Bound<'py, PyAny>>, copy: Option<bool>) -> PyResult<Bound<'py, PyAny>> {
+pub fn array<'py>(
+    slf: &Bound<'py, PyTensor>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    copy: Option<bool>,
+) -> PyResult<Bound<'py, PyAny>> {
     let a = PyTensor::numpy(slf, false)?;
     let py = slf.py();
     match dtype {
@@ -263,21 +287,30 @@ fn frombuffer<'py>(
     let len = view.len_bytes();
     let size = d.size();
     if len == 0 || count == 0 {
-        return Err(PyValueError::new_err(format!("both buffer length ({len}) and count ({count}) must not be 0")));
+        return Err(PyValueError::new_err(format!(
+            "both buffer length ({len}) and count ({count}) must not be 0"
+        )));
     }
     if offset >= len {
-        return Err(PyValueError::new_err(format!("offset ({offset} bytes) must be non-negative and no greater than buffer length ({len} bytes) minus 1")));
+        return Err(PyValueError::new_err(format!(
+            "offset ({offset} bytes) must be non-negative and no greater than buffer length ({len} bytes) minus 1"
+        )));
     }
     let n = if count < 0 {
         if (len - offset) % size != 0 {
-            return Err(PyValueError::new_err(format!("buffer length ({} bytes) after offset ({offset} bytes) must be a multiple of element size ({size})", len - offset)));
+            return Err(PyValueError::new_err(format!(
+                "buffer length ({} bytes) after offset ({offset} bytes) must be a multiple of element size ({size})",
+                len - offset
+            )));
         }
         (len - offset) / size
     } else {
         count as usize
     };
     if n.checked_mul(size).is_none_or(|b| b > len - offset) {
-        return Err(PyValueError::new_err(format!("requested buffer length ({n} * {size} bytes) after offset ({offset} bytes) must not be greater than actual buffer length ({len} bytes)")));
+        return Err(PyValueError::new_err(format!(
+            "requested buffer length ({n} * {size} bytes) after offset ({offset} bytes) must not be greater than actual buffer length ({len} bytes)"
+        )));
     }
     let ptr = view.buf_ptr() as usize + offset;
     let read_only = view.readonly();

@@ -15,7 +15,10 @@ use pyrite_tensor::fmt;
 fn the_dtype(op: &str, name: &str, o: &Bound<PyAny>) -> PyResult<DType> {
     match as_dtype(o) {
         Some(d) => Ok(d),
-        None => Err(PyTypeError::new_err(format!("{op}(): argument '{name}' must be torch.dtype, not {}", o.get_type().name()?))),
+        None => Err(PyTypeError::new_err(format!(
+            "{op}(): argument '{name}' must be torch.dtype, not {}",
+            o.get_type().name()?
+        ))),
     }
 }
 
@@ -29,7 +32,9 @@ fn get_default_dtype(py: Python) -> PyResult<Py<PyDType>> {
 fn set_default_dtype(d: &Bound<PyAny>) -> PyResult<()> {
     let d = the_dtype("set_default_dtype", "d", d)?;
     if !d.is_float() {
-        return Err(PyTypeError::new_err(format!("only floating-point types are supported as the default type (got {d})")));
+        return Err(PyTypeError::new_err(format!(
+            "only floating-point types are supported as the default type (got {d})"
+        )));
     }
     DType::set_default_float(d);
     Ok(())
@@ -38,7 +43,13 @@ fn set_default_dtype(d: &Bound<PyAny>) -> PyResult<()> {
 /// The common dtype of two dtypes.
 #[pyfunction]
 fn promote_types(py: Python, type1: &Bound<PyAny>, type2: &Bound<PyAny>) -> PyResult<Py<PyDType>> {
-    dtype_object(py, DType::promote(the_dtype("promote_types", "type1", type1)?, the_dtype("promote_types", "type2", type2)?))
+    dtype_object(
+        py,
+        DType::promote(
+            the_dtype("promote_types", "type1", type1)?,
+            the_dtype("promote_types", "type2", type2)?,
+        ),
+    )
 }
 
 /// May values of one dtype be stored in another?
@@ -56,7 +67,12 @@ fn result_type(py: Python, tensor1: &Bound<PyAny>, tensor2: &Bound<PyAny>) -> Py
         p = match (get(o), number(o.as_borrowed())?) {
             (Some(t), _) => p.tensor(t.dtype(), t.ndim()),
             (None, Some(s)) => p.number(s),
-            _ => return Err(PyTypeError::new_err(format!("result_type(): argument '{name}' must be Tensor or Number, not {}", o.get_type().name()?))),
+            _ => {
+                return Err(PyTypeError::new_err(format!(
+                    "result_type(): argument '{name}' must be Tensor or Number, not {}",
+                    o.get_type().name()?
+                )));
+            }
         };
     }
     dtype_object(py, p.result())
@@ -125,7 +141,11 @@ fn set_printoptions(
         Some("default") => o = fmt::Options::DEFAULT,
         Some("short") => o = fmt::Options { precision: 2, edgeitems: 2, ..fmt::Options::DEFAULT },
         Some("full") => o = fmt::Options { threshold: usize::MAX, ..fmt::Options::DEFAULT },
-        Some(p) => return Err(PyValueError::new_err(format!("set_printoptions: profile must be 'default', 'short' or 'full', got '{p}'"))),
+        Some(p) => {
+            return Err(PyValueError::new_err(format!(
+                "set_printoptions: profile must be 'default', 'short' or 'full', got '{p}'"
+            )));
+        }
     }
     if let Some(v) = precision {
         o.precision = v;

@@ -79,7 +79,9 @@ impl PyNode {
     fn new() -> PyResult<PyNode> {
         match HANDOVER.with(|h| h.take()) {
             Some(node) => Ok(PyNode { node }),
-            None => Err(pyo3::exceptions::PyTypeError::new_err("Node objects are made by recorded operations")),
+            None => {
+                Err(pyo3::exceptions::PyTypeError::new_err("Node objects are made by recorded operations"))
+            }
         }
     }
     /// The node's name.
@@ -105,7 +107,10 @@ impl PyNode {
     fn variable<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTensor>>> {
         match self.node.rule().leaf() {
             Some(t) => wrap_lasting(py, t).map(Some),
-            None => Err(pyo3::exceptions::PyAttributeError::new_err(format!("'{}' object has no attribute 'variable'", self.node.name))),
+            None => Err(pyo3::exceptions::PyAttributeError::new_err(format!(
+                "'{}' object has no attribute 'variable'",
+                self.node.name
+            ))),
         }
     }
     /// Calls `hook(grad_inputs, grad_outputs)` after this node ran.
@@ -127,4 +132,3 @@ impl PyNode {
 pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     m.add_class::<PyNode>()
 }
-

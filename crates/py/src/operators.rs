@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use pyrite_core::rows::table::id;
 use pyrite_core::rows::{Row, RowId};
 use pyrite_core::{Result, Scalar};
-use pyrite_tensor::ops::{self, Operand, elementwise};
 use pyrite_tensor::Tensor;
+use pyrite_tensor::ops::{self, Operand, elementwise};
 use smallvec::SmallVec;
 
 /// The other side of an operator.
@@ -164,7 +164,9 @@ impl PyTensor {
     }
     fn __neg__(slf: &Bound<Self>) -> Made<'static> {
         if slf.get().tensor(slf.py()).dtype().is_bool() {
-            return tensor::runtime("Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead.");
+            return tensor::runtime(
+                "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead.",
+            );
         }
         unary(slf, ops::neg)
     }
@@ -204,5 +206,9 @@ impl PyTensor {
 }
 
 fn no_modulo(m: &Bound<PyAny>) -> PyResult<()> {
-    if m.is_none() { Ok(()) } else { Err(PyNotImplementedError::new_err("pow(): the modulo argument is not supported for tensors")) }
+    if m.is_none() {
+        Ok(())
+    } else {
+        Err(PyNotImplementedError::new_err("pow(): the modulo argument is not supported for tensors"))
+    }
 }

@@ -63,7 +63,9 @@ impl Row {
     }
     /// All buffers dense, in the same order and of one dtype: a kernel may walk them as vectors.
     fn is_plain(&self) -> bool {
-        let same = |t: &Tensor| t.strides() == self.p.strides() && t.dtype() == self.p.dtype() && t.shape() == self.p.shape();
+        let same = |t: &Tensor| {
+            t.strides() == self.p.strides() && t.dtype() == self.p.dtype() && t.shape() == self.p.shape()
+        };
         self.p.layout().is_dense() && same(&self.g) && self.state.iter().flatten().all(same)
     }
 }
@@ -107,19 +109,35 @@ fn run(py: Python, rows: Vec<Row>, step: OptimStep) -> PyResult<()> {
 
 fn check(r: &Row) -> Result<()> {
     ensure!(
-        r.g.shape() == r.p.shape(), Runtime,
-        "optimizer step: the gradient has shape {:?}, the parameter {:?}", r.g.shape(), r.p.shape()
+        r.g.shape() == r.p.shape(),
+        Runtime,
+        "optimizer step: the gradient has shape {:?}, the parameter {:?}",
+        r.g.shape(),
+        r.p.shape()
     );
-    ensure!(r.p.dtype().is_float(), NotImplemented, "optimizer step: parameters of dtype {} are not supported", r.p.dtype());
     ensure!(
-        r.g.device() == r.p.device(), Runtime,
-        "optimizer step: the gradient is on {}, the parameter on {}", r.g.device(), r.p.device()
+        r.p.dtype().is_float(),
+        NotImplemented,
+        "optimizer step: parameters of dtype {} are not supported",
+        r.p.dtype()
+    );
+    ensure!(
+        r.g.device() == r.p.device(),
+        Runtime,
+        "optimizer step: the gradient is on {}, the parameter on {}",
+        r.g.device(),
+        r.p.device()
     );
     ensure!(!r.p.storage().is_read_only(), Runtime, "optimizer step: a parameter lies in read-only memory");
     for s in r.state.iter().flatten() {
         ensure!(
-            s.shape() == r.p.shape() && s.device() == r.p.device(), Runtime,
-            "optimizer step: a state buffer has shape {:?} on {}, the parameter {:?} on {}", s.shape(), s.device(), r.p.shape(), r.p.device()
+            s.shape() == r.p.shape() && s.device() == r.p.device(),
+            Runtime,
+            "optimizer step: a state buffer has shape {:?} on {}, the parameter {:?} on {}",
+            s.shape(),
+            s.device(),
+            r.p.shape(),
+            r.p.device()
         );
     }
     Ok(())
@@ -133,7 +151,11 @@ fn odd(r: &Row, step: OptimStep) -> Result<()> {
         Ok(y)
     };
     let opt = |t: &Option<Tensor>| t.as_ref().map(dense).transpose();
-    let copy = Row { p: dense(&r.p)?, g: dense(&r.g)?, state: [opt(&r.state[0])?, opt(&r.state[1])?, opt(&r.state[2])?] };
+    let copy = Row {
+        p: dense(&r.p)?,
+        g: dense(&r.g)?,
+        state: [opt(&r.state[0])?, opt(&r.state[1])?, opt(&r.state[2])?],
+    };
     r.p.backend()?.optim(step, &[copy.as_param()])?;
     ops::copy_raw(&r.p, &copy.p)?;
     for (to, from) in r.state.iter().zip(&copy.state) {
@@ -182,7 +204,11 @@ fn sgd_(
     let bufs = optional("momentum_bufs", momentum_bufs)?;
     let momentum = if bufs.is_some() { momentum } else { 0.0 };
     let r = rows(list("params", params)?, list("grads", grads)?, [bufs, None, None])?;
-    run(py, r, OptimStep::Sgd { lr, momentum, dampening, weight_decay, nesterov, maximize, first: first_step })
+    run(
+        py,
+        r,
+        OptimStep::Sgd { lr, momentum, dampening, weight_decay, nesterov, maximize, first: first_step },
+    )
 }
 
 /// Adam and, with `decoupled`, AdamW. `step` counts from 1.
@@ -233,7 +259,11 @@ fn rmsprop_(
     let bufs = optional("momentum_bufs", momentum_bufs)?;
     let momentum = if bufs.is_some() { momentum } else { 0.0 };
     let centered = avgs.is_some();
-    let r = rows(list("params", params)?, list("grads", grads)?, [Some(list("square_avgs", square_avgs)?), bufs, avgs])?;
+    let r = rows(
+        list("params", params)?,
+        list("grads", grads)?,
+        [Some(list("square_avgs", square_avgs)?), bufs, avgs],
+    )?;
     run(py, r, OptimStep::RmsProp { lr, alpha, eps, weight_decay, momentum, centered, maximize })
 }
 

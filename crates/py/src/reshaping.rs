@@ -13,12 +13,17 @@ use pyrite_tensor::autograd::is_grad_enabled;
 use pyrite_tensor::{Tensor, ops};
 
 /// Replaces the tensor by a view of it.
-fn become_view<'py>(slf: &Bound<'py, PyTensor>, f: impl FnOnce(&Tensor) -> Result<Tensor> + Send) -> PyResult<Bound<'py, PyTensor>> {
+fn become_view<'py>(
+    slf: &Bound<'py, PyTensor>,
+    f: impl FnOnce(&Tensor) -> Result<Tensor> + Send,
+) -> PyResult<Bound<'py, PyTensor>> {
     let py = slf.py();
     let t = slf.get().tensor(py);
     if t.requires_grad() && t.is_leaf() {
         if is_grad_enabled() {
-            return tensor::runtime("a leaf Variable that requires grad is being used in an in-place operation.");
+            return tensor::runtime(
+                "a leaf Variable that requires grad is being used in an in-place operation.",
+            );
         }
         // Not recorded: the leaf keeps its identity over the other layout.
         let y = enter(py, Work::Elements(0), || f(&t.alias()))?;
@@ -34,7 +39,10 @@ fn become_view<'py>(slf: &Bound<'py, PyTensor>, f: impl FnOnce(&Tensor) -> Resul
 fn dim(op: &str, name: &str, o: &Bound<PyAny>) -> PyResult<i64> {
     match int(o.as_borrowed())? {
         Some(i) => Ok(i),
-        None => Err(PyTypeError::new_err(format!("{op}(): argument '{name}' must be int, not {}", o.get_type().name()?))),
+        None => Err(PyTypeError::new_err(format!(
+            "{op}(): argument '{name}' must be int, not {}",
+            o.get_type().name()?
+        ))),
     }
 }
 
@@ -45,16 +53,28 @@ impl PyTensor {
         become_view(slf, ops::t)
     }
     /// In-place `transpose`.
-    fn transpose_<'py>(slf: &Bound<'py, Self>, dim0: &Bound<'py, PyAny>, dim1: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+    fn transpose_<'py>(
+        slf: &Bound<'py, Self>,
+        dim0: &Bound<'py, PyAny>,
+        dim1: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, Self>> {
         let (a, b) = (dim("transpose_", "dim0", dim0)?, dim("transpose_", "dim1", dim1)?);
         become_view(slf, move |t| ops::transpose(t, a, b))
     }
     /// In-place `swapaxes`.
-    fn swapaxes_<'py>(slf: &Bound<'py, Self>, axis0: &Bound<'py, PyAny>, axis1: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+    fn swapaxes_<'py>(
+        slf: &Bound<'py, Self>,
+        axis0: &Bound<'py, PyAny>,
+        axis1: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, Self>> {
         Self::transpose_(slf, axis0, axis1)
     }
     /// In-place `swapdims`.
-    fn swapdims_<'py>(slf: &Bound<'py, Self>, dim0: &Bound<'py, PyAny>, dim1: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+    fn swapdims_<'py>(
+        slf: &Bound<'py, Self>,
+        dim0: &Bound<'py, PyAny>,
+        dim1: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, Self>> {
         Self::transpose_(slf, dim0, dim1)
     }
     /// In-place `squeeze`.
@@ -64,7 +84,11 @@ impl PyTensor {
             None => None,
             Some(d) => match args::ints(d.as_borrowed())? {
                 Some(l) => Some(l),
-                None => return Err(PyTypeError::new_err("squeeze_(): argument 'dim' must be int or tuple of ints")),
+                None => {
+                    return Err(PyTypeError::new_err(
+                        "squeeze_(): argument 'dim' must be int or tuple of ints",
+                    ));
+                }
             },
         };
         become_view(slf, move |t| ops::squeeze(t, dims.as_deref()))
@@ -77,14 +101,25 @@ impl PyTensor {
     }
     /// In-place `as_strided`.
     #[pyo3(signature = (size, stride, storage_offset=None))]
-    fn as_strided_<'py>(slf: &Bound<'py, Self>, size: Vec<i64>, stride: Vec<i64>, storage_offset: Option<i64>) -> PyResult<Bound<'py, Self>> {
+    fn as_strided_<'py>(
+        slf: &Bound<'py, Self>,
+        size: Vec<i64>,
+        stride: Vec<i64>,
+        storage_offset: Option<i64>,
+    ) -> PyResult<Bound<'py, Self>> {
         become_view(slf, move |t| ops::as_strided(t, &size, &stride, storage_offset))
     }
     /// Another shape over the same storage, or over a larger one if it is too small.
     #[pyo3(signature = (*sizes, memory_format=None))]
-    fn resize_<'py>(slf: &Bound<'py, Self>, sizes: &Bound<'py, PyTuple>, memory_format: Option<&Bound<'py, crate::types::PyMemoryFormat>>) -> PyResult<Bound<'py, Self>> {
+    fn resize_<'py>(
+        slf: &Bound<'py, Self>,
+        sizes: &Bound<'py, PyTuple>,
+        memory_format: Option<&Bound<'py, crate::types::PyMemoryFormat>>,
+    ) -> PyResult<Bound<'py, Self>> {
         if memory_format.is_some_and(|m| m.get().0 != pyrite_tensor::MemoryFormat::Contiguous) {
-            return Err(PyNotImplementedError::new_err("resize_(): only memory_format=contiguous_format is supported"));
+            return Err(PyNotImplementedError::new_err(
+                "resize_(): only memory_format=contiguous_format is supported",
+            ));
         }
         let py = slf.py();
         let t = slf.get().tensor(py);
@@ -96,7 +131,9 @@ impl PyTensor {
             Some(o) => args::ints(o.as_borrowed())?,
             None => args::ints(sizes.as_any().as_borrowed())?,
         };
-        let Some(list) = list else { return Err(PyTypeError::new_err("resize_(): argument 'size' must be tuple of ints")) };
+        let Some(list) = list else {
+            return Err(PyTypeError::new_err("resize_(): argument 'size' must be tuple of ints"));
+        };
         let shape = pyrite_core::layout::checked_shape("resize_", &list).py(py)?;
         let y = enter(py, Work::Elements(t.numel()), || ops::resize(&t, &shape))?;
         drop(slf.get().replace(py, y));
@@ -105,7 +142,11 @@ impl PyTensor {
     }
     /// `resize_` to the shape of another tensor.
     #[pyo3(signature = (the_template, memory_format=None))]
-    fn resize_as_<'py>(slf: &Bound<'py, Self>, the_template: &Bound<'py, PyAny>, memory_format: Option<&Bound<'py, crate::types::PyMemoryFormat>>) -> PyResult<Bound<'py, Self>> {
+    fn resize_as_<'py>(
+        slf: &Bound<'py, Self>,
+        the_template: &Bound<'py, PyAny>,
+        memory_format: Option<&Bound<'py, crate::types::PyMemoryFormat>>,
+    ) -> PyResult<Bound<'py, Self>> {
         let shape = tensor::expect("resize_as_", "the_template", the_template)?.shape().to_vec();
         Self::resize_(slf, &PyTuple::new(slf.py(), shape)?, memory_format)
     }
@@ -114,7 +155,11 @@ impl PyTensor {
         let s = tensor::expect("set_", "source", source)?;
         let t = slf.get().tensor(slf.py());
         if s.dtype() != t.dtype() {
-            return tensor::runtime(format!("Could not set tensor of type {} to a tensor of type {}", s.dtype(), t.dtype()));
+            return tensor::runtime(format!(
+                "Could not set tensor of type {} to a tensor of type {}",
+                s.dtype(),
+                t.dtype()
+            ));
         }
         if t.requires_grad() && is_grad_enabled() {
             return tensor::runtime("set_(): the tensor requires grad; call it under torch.no_grad()");
@@ -128,7 +173,9 @@ impl PyTensor {
         let py = slf.py();
         let t = slf.get().tensor(py);
         if t.requires_grad() {
-            return tensor::runtime("Can't call apply_() on Variable that requires grad. Use var.detach().apply_() instead.");
+            return tensor::runtime(
+                "Can't call apply_() on Variable that requires grad. Use var.detach().apply_() instead.",
+            );
         }
         let values = crate::data::to_list(py, &t.alias())?;
         let mapped = map_nested(&values, t.ndim(), callable)?;
@@ -142,7 +189,11 @@ impl PyTensor {
     }
 }
 
-fn map_nested<'py>(o: &Bound<'py, PyAny>, depth: usize, f: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+fn map_nested<'py>(
+    o: &Bound<'py, PyAny>,
+    depth: usize,
+    f: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
     if depth == 0 {
         return f.call1((o,));
     }

@@ -56,7 +56,8 @@ impl Drop for PyTensor {
         if !me.is_null() {
             if let Some(meta) = self.slot.0.get_mut().meta() {
                 // Only if we still are the registered object.
-                let _ = meta.py.compare_exchange(me, std::ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed);
+                let _ =
+                    meta.py.compare_exchange(me, std::ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed);
             }
         }
     }
@@ -182,11 +183,16 @@ impl PyTensor {
     #[new]
     #[classmethod]
     #[pyo3(signature = (*args, **kwargs))]
-    fn __new__(cls: &Bound<PyType>, args: &Bound<PyTuple>, kwargs: Option<&Bound<PyDict>>) -> PyResult<PyTensor> {
+    fn __new__(
+        cls: &Bound<PyType>,
+        args: &Bound<PyTuple>,
+        kwargs: Option<&Bound<PyDict>>,
+    ) -> PyResult<PyTensor> {
         if let Some(t) = HANDOVER.with(|h| h.take()) {
             return Ok(PyTensor::new(t));
         }
-        crate::data::legacy_new(cls.py(), "Tensor", pyrite_core::DType::default_float(), args, kwargs).map(PyTensor::new)
+        crate::data::legacy_new(cls.py(), "Tensor", pyrite_core::DType::default_float(), args, kwargs)
+            .map(PyTensor::new)
     }
 
     /// An instance of a subclass over `data`'s memory.
@@ -210,6 +216,14 @@ impl PyTensor {
             t.meta_or_new();
         }
         make_subclass(cls, t)
+    }
+
+    /// This tensor as an instance of a subclass, over the same memory and history.
+    fn as_subclass<'py>(slf: &Bound<'py, Self>, cls: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyTensor>> {
+        if !cls.is_subclass_of::<PyTensor>()? {
+            return Err(PyTypeError::new_err("as_subclass(): cls must be a subclass of Tensor"));
+        }
+        make_subclass(cls, pyrite_tensor::ops::alias_view(&slf.get().tensor(slf.py())))
     }
 
     /// Hooks on a leaf are Python objects that may refer back to the leaf.

@@ -122,7 +122,9 @@ impl PyDevice {
             }
             return match parsed {
                 Device::Cpu if i == 0 || i == -1 => Ok(PyDevice { device: Device::Cpu, indexed: i == 0 }),
-                Device::Cpu => Err(PyRuntimeError::new_err("CPU device index must be -1 or zero, got ".to_owned() + &i.to_string())),
+                Device::Cpu => Err(PyRuntimeError::new_err(
+                    "CPU device index must be -1 or zero, got ".to_owned() + &i.to_string(),
+                )),
                 Device::Cuda(_) => Ok(PyDevice { device: cuda_index(i)?, indexed: true }),
             };
         }
@@ -371,7 +373,16 @@ impl FInfo {
                 )));
             }
         };
-        Ok(FInfo { bits, eps, max, min: -max, tiny, smallest_normal: tiny, resolution, dtype: d.real().name() })
+        Ok(FInfo {
+            bits,
+            eps,
+            max,
+            min: -max,
+            tiny,
+            smallest_normal: tiny,
+            resolution,
+            dtype: d.real().name(),
+        })
     }
     fn __repr__(&self) -> String {
         let e = |v: f64| python_g(v);
@@ -396,7 +407,8 @@ fn python_g(v: f64) -> String {
     }
     let s = format!("{v:.5e}");
     let (mantissa, exp) = s.split_once('e').unwrap_or((&s, "0"));
-    let mantissa = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+    let mantissa =
+        if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
     let n: i32 = exp.parse().unwrap_or(0);
     format!("{mantissa}e{}{:02}", if n < 0 { '-' } else { '+' }, n.abs())
 }
@@ -424,7 +436,9 @@ impl IInfo {
                 };
                 Ok(IInfo { bits, max, min, dtype: d.name() })
             }
-            Some(d) => Err(PyTypeError::new_err(format!("iinfo() requires an integer input type. Use torch.finfo to handle 'torch.finfo' (got {d})"))),
+            Some(d) => Err(PyTypeError::new_err(format!(
+                "iinfo() requires an integer input type. Use torch.finfo to handle 'torch.finfo' (got {d})"
+            ))),
             None => Err(PyTypeError::new_err("iinfo(): argument 'type' must be a dtype")),
         }
     }
@@ -451,7 +465,12 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
         }
     }
     m.add("strided", strided(py)?)?;
-    for f in [MemoryFormat::Contiguous, MemoryFormat::Preserve, MemoryFormat::ChannelsLast, MemoryFormat::ChannelsLast3d] {
+    for f in [
+        MemoryFormat::Contiguous,
+        MemoryFormat::Preserve,
+        MemoryFormat::ChannelsLast,
+        MemoryFormat::ChannelsLast3d,
+    ] {
         let o = PyMemoryFormat(f);
         m.add(o.text(), o)?;
     }

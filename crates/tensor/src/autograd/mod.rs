@@ -88,6 +88,21 @@ impl Meta {
     }
 }
 
+impl Meta {
+    /// Takes a hook of the leaf away again.
+    pub fn remove_hook(&self, id: u64) {
+        let mut m = self.lock();
+        let (gone, keep) = std::mem::take(&mut m.hooks).into_iter().partition(|h| h.0 == id);
+        m.hooks = keep;
+        let (gone2, keep) = std::mem::take(&mut m.post_accumulate).into_iter().partition(|h| h.0 == id);
+        m.post_accumulate = keep;
+        drop(m);
+        // Dropped after the lock is gone, as everywhere.
+        let gone: (Vec<_>, Vec<_>) = (gone, gone2);
+        drop(gone);
+    }
+}
+
 static NEXT_HOOK: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
 
 /// A fresh id for a hook (its handle removes it by this).
@@ -275,15 +290,33 @@ impl Tensor {
         Ok(id)
     }
 
-    /// Drops the hooks that live on this leaf (for the binding's garbage collection).
-    pub fn clear_leaf_hooks(&self) {
+    /// Shows `f` every hook that dies with this handle, for the binding's garbage collection: those of
+    /// the leaf, or of the history if nobody else holds it. Never waits for a lock.
+    pub fn visit_owned_hooks(&self, f: &mut dyn FnMut(&dyn std::any::Any)) {
         let Some(meta) = self.meta() else { return };
-        let (hooks, post) = {
+        if self.handles() > 1 || Arc::strong_count(meta) > 1 {
+            return;
+        }
+        let Ok(m) = meta.inner.try_lock() else { return };
+        m.hooks.iter().for_each(|h| f(h.1.as_any()));
+        m.post_accumulate.iter().for_each(|h| f(h.1.as_any()));
+        if let Some(e) = m.grad_fn.as_ref().filter(|e| Arc::strong_count(&e.node) == 1) {
+            e.node.visit_hooks(f);
+        }
+    }
+
+    /// Drops the hooks that [`Tensor::visit_owned_hooks`] shows.
+    pub fn clear_owned_hooks(&self) {
+        let Some(meta) = self.meta() else { return };
+        let (hooks, post, edge) = {
             let mut m = meta.lock();
-            (std::mem::take(&mut m.hooks), std::mem::take(&mut m.post_accumulate))
+            (std::mem::take(&mut m.hooks), std::mem::take(&mut m.post_accumulate), m.grad_fn.clone())
         };
         // Dropped after the lock is gone: a hook's destructor may look at this tensor.
         drop((hooks, post));
+        if let Some(e) = edge {
+            e.node.clear_hooks();
+        }
     }
 
     /// The hooks that live on this leaf (for the binding's garbage collection).

@@ -166,8 +166,25 @@ impl Node {
     }
     pub fn remove_node_hook(&self, id: u64) {
         let mut h = self.hooks();
+        h.tensor.retain(|x| x.0 != id);
         h.pre.retain(|x| x.0 != id);
         h.post.retain(|x| x.0 != id);
+    }
+    /// Shows every hook; never waits for the lock.
+    pub(super) fn visit_hooks(&self, f: &mut dyn FnMut(&dyn std::any::Any)) {
+        if !self.is_hooked() {
+            return;
+        }
+        if let Ok(h) = self.hooks.try_lock() {
+            h.tensor.iter().for_each(|x| f(x.2.as_any()));
+            h.pre.iter().chain(&h.post).for_each(|x| f(x.1.as_any()));
+        }
+    }
+    pub(super) fn clear_hooks(&self) {
+        if self.is_hooked() {
+            let old = std::mem::take(&mut *self.hooks());
+            drop(old);
+        }
     }
     /// Tensor hooks, then node prehooks, then retained gradients, as PyTorch orders them.
     pub(super) fn run_pre(&self, grads: &mut Grads) -> Result<()> {
