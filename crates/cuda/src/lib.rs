@@ -13,6 +13,7 @@ mod load;
 pub mod map;
 pub mod nvrtc;
 mod optim;
+mod random;
 pub mod reduce;
 mod rowwise;
 pub mod source;
@@ -153,11 +154,11 @@ impl Backend for Cuda {
     fn rowwise(&self, r: Rowwise) -> Result<()> {
         rowwise::rowwise(self, r)
     }
-    fn random(&self, _: Random, _: Philox, _: Arr) -> Result<()> {
-        unsupported(self.device, "random generation")
+    fn random(&self, dist: Random, at: Philox, dst: Arr) -> Result<()> {
+        random::random(self, dist, at, dst)
     }
-    fn dropout(&self, _: Philox, _: f64, _: Arr, _: Arr, _: Arr) -> Result<()> {
-        unsupported(self.device, "dropout")
+    fn dropout(&self, at: Philox, p: f64, x: Arr, y: Arr, mask: Arr) -> Result<()> {
+        random::dropout(self, at, p, x, y, mask)
     }
     fn optim(&self, step: OptimStep, params: &[OptimParam]) -> Result<()> {
         optim::optim(self, step, params)

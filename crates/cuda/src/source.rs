@@ -11,6 +11,7 @@ pub const MAP: &str = include_str!("../kernels/map.cuh");
 pub const COPY: &str = include_str!("../kernels/copy.cuh");
 pub const REDUCE: &str = include_str!("../kernels/reduce.cuh");
 pub const ROWWISE: &str = include_str!("../kernels/rowwise.cuh");
+pub const RANDOM: &str = include_str!("../kernels/random.cuh");
 pub const OPTIM: &str = include_str!("../kernels/optim.cuh");
 
 /// The number of a compiled kernel: family, op, formula, compute type, operand dtypes.

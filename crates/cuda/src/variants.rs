@@ -4,7 +4,7 @@
 use crate::map;
 use crate::nvrtc;
 use crate::source::{self, Fold};
-use crate::{optim, rowwise};
+use crate::{optim, random, rowwise};
 use pyrite_core::backend::{ArgOp, ReduceOp};
 use pyrite_core::rows::REDUCTIONS;
 use pyrite_core::{DType, Result};
@@ -57,6 +57,8 @@ pub fn modules() -> Result<Vec<Module>> {
         if d.is_complex() {
             continue;
         }
+        let (title, source, kernels) = random::module(d)?;
+        out.push(Module { title, source, kernels });
         let (text, rows) = map::all_rows(d)?;
         let kernels = rows.iter().flat_map(|(_, n)| both(n, "c", "s")).collect();
         out.push(Module { title: format!("map_all_{}", source::tag(d)), source: text, kernels });

@@ -8,5 +8,7 @@
 mod common;
 #[path = "emulated/elementwise.rs"]
 mod elementwise;
+#[path = "emulated/random.rs"]
+mod random;
 #[path = "emulated/structured.rs"]
 mod structured;
