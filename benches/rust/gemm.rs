@@ -1,4 +1,4 @@
-//! Matrix products and convolutions against the `gemm` crate: `cargo bench -p pyrite-cpu --bench gemm`.
+//! Matrix products against the `gemm` crate: `cargo bench -p pyrite-cpu --bench gemm`.
 //! Criterion prints the throughput in multiply-adds (Gelem/s; GFLOP/s is twice that).
 
 use std::hint::black_box;

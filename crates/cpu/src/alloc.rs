@@ -8,6 +8,8 @@
 //! advised to use huge pages. What lies unused is capped (a quarter of memory, `PYRITE_CPU_CACHE_BYTES`);
 //! when the system refuses memory the cache is emptied and the request repeated, then an error is returned.
 
+mod system;
+
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -449,7 +451,7 @@ fn cache_cap() -> usize {
     let cap = std::env::var("PYRITE_CPU_CACHE_BYTES")
         .ok()
         .and_then(|v| v.trim().parse::<usize>().ok())
-        .unwrap_or_else(|| physical_memory() / 4)
+        .unwrap_or_else(|| system::physical_memory() / 4)
         .min(usize::MAX - 2);
     CAP.store(cap, Relaxed);
     cap
@@ -460,27 +462,14 @@ pub fn set_cache_cap(bytes: usize) {
     CAP.store(bytes.min(usize::MAX - 2), Relaxed);
 }
 
-fn physical_memory() -> usize {
-    #[cfg(unix)]
-    {
-        // SAFETY: sysconf has no preconditions.
-        let (pages, page) =
-            unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
-        if pages > 0 && page > 0 {
-            return (pages as usize).saturating_mul(page as usize);
-        }
-    }
-    8 << 30
-}
-
 /// A block from the system; the cache is emptied and the request repeated once if it refuses.
 fn from_system(size: usize, requested: usize) -> Result<*mut u8, OutOfMemory> {
     register_at_fork();
-    let mut p = system_alloc(size);
+    let mut p = system::alloc(size);
     if p.is_null() {
         RETRIES.fetch_add(1, Relaxed);
         empty_cache();
-        p = system_alloc(size);
+        p = system::alloc(size);
     }
     if p.is_null() {
         return Err(out_of_memory(requested));
@@ -501,66 +490,7 @@ fn out_of_memory(requested: usize) -> OutOfMemory {
 unsafe fn to_system(p: *mut u8, size: usize) {
     RESERVED.fetch_sub(size, Relaxed);
     // SAFETY: by the contract above.
-    unsafe { system_free(p, size) };
-}
-
-fn system_alloc(size: usize) -> *mut u8 {
-    #[cfg(target_os = "linux")]
-    if size >= HUGE_FROM {
-        return map_huge(size);
-    }
-    let Ok(layout) = std::alloc::Layout::from_size_align(size, ALIGN) else {
-        return null_mut();
-    };
-    // SAFETY: the layout's size is not zero. Large blocks promise zeros (`alloc_inner`), here as with mmap.
-    unsafe { if size >= HUGE_FROM { std::alloc::alloc_zeroed(layout) } else { std::alloc::alloc(layout) } }
-}
-
-/// # Safety
-/// `p` came from `system_alloc(size)`.
-unsafe fn system_free(p: *mut u8, size: usize) {
-    #[cfg(target_os = "linux")]
-    if size >= HUGE_FROM {
-        // SAFETY: `map_huge` left exactly this range mapped.
-        unsafe { libc::munmap(p.cast(), size) };
-        return;
-    }
-    if let Ok(layout) = std::alloc::Layout::from_size_align(size, ALIGN) {
-        // SAFETY: allocated with this layout.
-        unsafe { std::alloc::dealloc(p, layout) };
-    }
-}
-
-/// Maps `size` bytes (a multiple of 2 MiB) at a 2 MiB boundary and asks for huge pages. Null on failure.
-#[cfg(target_os = "linux")]
-fn map_huge(size: usize) -> *mut u8 {
-    let span = size + HUGE;
-    // SAFETY: an anonymous private mapping anywhere; the parts cut off below belong to it.
-    unsafe {
-        let base = libc::mmap(
-            null_mut(),
-            span,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        );
-        if base == libc::MAP_FAILED {
-            return null_mut();
-        }
-        let start = (base as usize).next_multiple_of(HUGE);
-        let front = start - base as usize;
-        if front > 0 {
-            libc::munmap(base, front);
-        }
-        let tail = span - front - size;
-        if tail > 0 {
-            libc::munmap((start + size) as *mut _, tail);
-        }
-        // Advice only: without huge pages everything works, at more page faults.
-        libc::madvise(start as *mut _, size, libc::MADV_HUGEPAGE);
-        start as *mut u8
-    }
+    unsafe { system::free(p, size) };
 }
 
 /// Returns every cached block to the system (those in other threads' fronts excepted).
