@@ -53,6 +53,16 @@ fn filled(l: Layout, v: Scalar, o: &Options) -> Result<Value> {
     finish(t, o.requires_grad)
 }
 
+/// `n` values in memory that may be refused: a size comes from the user, and `collect` would abort the process.
+fn listed<T>(op: &str, n: usize, f: impl Fn(usize) -> T) -> Result<Vec<T>> {
+    let mut v = Vec::new();
+    if v.try_reserve_exact(n).is_err() {
+        bail!(OutOfMemory, "{op}: cannot allocate {n} elements");
+    }
+    v.extend((0..n).map(f));
+    Ok(v)
+}
+
 pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: DType, device: Device) -> Result<Tensor> {
     let (s, e, d) = (start.f64(), end.f64(), step.f64());
     ensure!(s.is_finite() && e.is_finite(), Runtime, "arange: unsupported range: {s} -> {e}");
@@ -73,11 +83,11 @@ pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: DType, device: De
     let n = n.max(0.0) as usize;
     pyrite_core::layout::numel(&[n])?;
     let host = if dtype.is_float() || !all_int {
-        let v: Vec<f64> = (0..n).map(|i| s + i as f64 * d).collect();
+        let v = listed("arange", n, |i| s + i as f64 * d)?;
         Tensor::from_slice(&v, &[n])?
     } else {
         let (s, d) = (start.i64(), step.i64());
-        let v: Vec<i64> = (0..n as i64).map(|i| s.wrapping_add(i.wrapping_mul(d))).collect();
+        let v = listed("arange", n, |i| s.wrapping_add((i as i64).wrapping_mul(d)))?;
         Tensor::from_slice(&v, &[n])?
     };
     super::to(&host, dtype, device, false, MemoryFormat::Preserve)
@@ -89,9 +99,9 @@ fn ramp(start: f64, end: f64, steps: i64) -> Result<Vec<f64>> {
     pyrite_core::layout::numel(&[steps as usize])?;
     let n = steps as usize;
     let step = if n > 1 { (end - start) / (n - 1) as f64 } else { 0.0 };
-    Ok((0..n)
-        .map(|i| if i < n / 2 || n == 1 { start + step * i as f64 } else { end - step * (n - 1 - i) as f64 })
-        .collect())
+    listed("linspace", n, |i| {
+        if i < n / 2 || n == 1 { start + step * i as f64 } else { end - step * (n - 1 - i) as f64 }
+    })
 }
 
 fn range_value(a: &Args, i: usize) -> Result<f64> {
@@ -366,10 +376,8 @@ pub fn register(list: &mut Vec<Op>) {
         |a| {
             let o = options(a, 4, DType::default_float())?;
             let base = a.float(3)?;
-            let v: Vec<f64> = ramp(range_value(a, 0)?, range_value(a, 1)?, a.int(2)?)?
-                .iter()
-                .map(|x| base.powf(*x))
-                .collect();
+            let mut v = ramp(range_value(a, 0)?, range_value(a, 1)?, a.int(2)?)?;
+            v.iter_mut().for_each(|x| *x = base.powf(*x));
             finish(
                 super::to(
                     &Tensor::from_slice(&v, &[v.len()])?,
@@ -637,7 +645,7 @@ fn full_range(d: DType) -> Random {
 pub fn randperm(n: usize, g: Option<&Arc<Generator>>) -> Result<Tensor> {
     pyrite_core::layout::numel(&[n])?;
     let at = g.unwrap_or_else(|| default_generator()).advance(pyrite_core::rng::blocks(n, 2));
-    let mut p: Vec<i64> = (0..n as i64).collect();
+    let mut p = listed("randperm", n, |i| i as i64)?;
     for i in (1..n).rev() {
         let k = n - 1 - i;
         let w = pyrite_core::rng::philox(at.seed, at.offset.wrapping_add(k as u64 / 2));
