@@ -69,6 +69,18 @@ def test_no_growth(work, times):
     assert grows(work, times) < 24
 
 
+def test_the_collector_may_run_while_a_tensor_is_made():
+    """A collection at every second allocation: objects that are tracked but not filled in yet are visited."""
+    x = torch.ones(4, requires_grad=True)
+    before = gc.get_threshold()
+    gc.set_threshold(2, 1, 1)
+    try:
+        kept = [(x[i % 4 :] * 2, nn.Parameter(torch.ones(1)), x.detach()) for i in range(3000)]
+    finally:
+        gc.set_threshold(*before)
+    assert len(kept) == 3000
+
+
 def test_references_do_not_leak():
     x = torch.ones(3, requires_grad=True)
     before = sys.getrefcount(x)

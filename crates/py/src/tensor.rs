@@ -43,6 +43,22 @@ impl PyTensor {
         unsafe { (*self.slot.0.get()).clone() }
     }
 
+    /// The handle, or None while the object is being made. `object.__new__` allocates the instance's
+    /// dict when the object is already tracked but not yet filled in (its memory is zero), and that
+    /// allocation may run the garbage collector, which then visits it.
+    ///
+    /// # Safety
+    /// The GIL is held, and the reference is used before any Python code can run.
+    unsafe fn filled(&self) -> Option<&Tensor> {
+        const { assert!(size_of::<Slot>() == size_of::<usize>()) };
+        let slot = self.slot.0.get();
+        // SAFETY: the slot is as large and as aligned as a pointer, and its bytes are initialised: with
+        // zeros by the allocation of the object, later with the handle, which is never null.
+        let empty = unsafe { slot.cast::<usize>().read() } == 0;
+        // SAFETY: not empty, so it holds a handle; by the contract nobody replaces it meanwhile.
+        if empty { None } else { Some(unsafe { &*slot }) }
+    }
+
     /// Makes this object stand for another tensor; the old handle is returned to be dropped later.
     pub fn replace(&self, _py: Python, t: Tensor) -> Tensor {
         // SAFETY: the GIL is held; the swap runs no other code.
@@ -229,15 +245,19 @@ impl PyTensor {
     /// Hooks on a leaf are Python objects that may refer back to the leaf.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // SAFETY: the garbage collector runs with the GIL held, and nothing is cloned or dropped here.
-        let t = unsafe { &*self.slot.0.get() };
-        hooks::traverse(t, &visit)
+        match unsafe { self.filled() } {
+            Some(t) => hooks::traverse(t, &visit),
+            None => Ok(()),
+        }
     }
 
     fn __clear__(&self) {
         // SAFETY: called by the garbage collector with the GIL held; the clone keeps the tensor alive
         // while hooks are dropped.
-        let t = unsafe { (*self.slot.0.get()).clone() };
-        hooks::clear(&t);
+        let t = unsafe { self.filled() }.cloned();
+        if let Some(t) = t {
+            hooks::clear(&t);
+        }
     }
 }
 
