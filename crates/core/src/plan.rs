@@ -46,37 +46,54 @@ unsafe impl Send for Plan {}
 unsafe impl Sync for Plan {}
 
 impl Plan {
+    /// Nothing yet: [`Plan::build`] fills it in. (A plan is 700 bytes, too much to return by value
+    /// from every elementwise op.)
+    pub const EMPTY: Plan = Plan {
+        ndim: 1,
+        operands: 0,
+        shape: [1; MAX_DIMS],
+        strides: [[0; MAX_DIMS]; MAX_OPERANDS],
+        ptrs: [std::ptr::null_mut(); MAX_OPERANDS],
+        dtypes: [DType::F32; MAX_OPERANDS],
+        numel: 0,
+        host: 0,
+    };
+
     /// A plan over `shape`; every operand's layout must broadcast to it.
     pub fn new(op: &str, shape: &[usize], operands: &[Operand]) -> Result<Plan> {
-        debug_assert!(operands.len() <= MAX_OPERANDS);
-        let mut plan = Plan {
-            ndim: 1,
-            operands: operands.len(),
-            shape: [1; MAX_DIMS],
-            strides: [[0; MAX_DIMS]; MAX_OPERANDS],
-            ptrs: [std::ptr::null_mut(); MAX_OPERANDS],
-            dtypes: [DType::F32; MAX_OPERANDS],
-            numel: shape.iter().product(),
-            host: 0,
-        };
+        let mut plan = Plan::EMPTY;
+        plan.build(op, shape, operands)?;
+        Ok(plan)
+    }
+
+    /// As [`Plan::new`], into an empty plan.
+    pub fn build(&mut self, op: &str, shape: &[usize], operands: &[Operand]) -> Result<()> {
+        debug_assert!(operands.len() <= MAX_OPERANDS && self.operands == 0);
+        self.operands = operands.len();
+        self.numel = shape.iter().product();
         for (k, o) in operands.iter().enumerate() {
-            plan.dtypes[k] = o.dtype;
-            plan.ptrs[k] = o.ptr.wrapping_add(o.layout.offset() * o.dtype.size());
+            self.dtypes[k] = o.dtype;
+            self.ptrs[k] = o.ptr.wrapping_add(o.layout.offset() * o.dtype.size());
         }
-        if plan.numel == 0 {
-            plan.shape[0] = 0;
-            return Ok(plan);
+        if self.numel == 0 {
+            self.shape[0] = 0;
+            return Ok(());
+        }
+        if self.numel == 1 && operands.iter().all(|o| o.layout.numel() == 1) {
+            for (k, o) in operands.iter().enumerate() {
+                self.strides[k][0] = o.dtype.size() as isize;
+            }
+            return Ok(());
         }
         // The common case needs no sorting: everything contiguous and of one shape, or one element.
         if operands.iter().all(|o| o.layout.shape() == shape && o.layout.is_contiguous()) {
-            plan.shape[0] = plan.numel;
+            self.shape[0] = self.numel;
             for (k, o) in operands.iter().enumerate() {
-                plan.strides[k][0] = o.dtype.size() as isize;
+                self.strides[k][0] = o.dtype.size() as isize;
             }
-            return Ok(plan);
+            return Ok(());
         }
-        plan.fill(op, shape, operands)?;
-        Ok(plan)
+        self.fill(op, shape, operands)
     }
 
     fn fill(&mut self, op: &str, shape: &[usize], operands: &[Operand]) -> Result<()> {

@@ -207,7 +207,7 @@ pub fn all_rows(dtype: DType) -> Result<(String, Vec<(u64, String)>)> {
                 dtypes[0] = DType::Bool;
             }
             // The drivers pass conditions as bool tensors.
-            if row.has("condition") {
+            if row.has(pyrite_core::rows::flag::CONDITION) {
                 let names: Vec<&str> = match formula {
                     Formula::Forward => row.inputs.to_vec(),
                     Formula::Grad(i) => std::iter::once("g")

@@ -682,7 +682,6 @@ pub fn _registry(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
                 r.set_item("inputs", row.inputs)?;
                 r.set_item("params", row.params.iter().map(|p| (p.0, p.1)).collect::<Vec<_>>())?;
                 r.set_item("grads", row.grads.iter().map(|g| g.input).collect::<Vec<_>>())?;
-                r.set_item("flags", row.flags)?;
                 d.set_item("row", r)?;
             }
         }

@@ -140,7 +140,7 @@ pub fn rows(rows: &[Row]) -> TokenStream {
         let class = r.class[..1].to_uppercase() + &r.class[1..];
         let _ = write!(
             records,
-            "crate::rows::Row {{ id: crate::rows::RowId({n}), name: {}, doc: {}, class: crate::rows::Class::{class}, bool_out: {}, inputs: &[{}], params: &[{params_rec}], forward: {}, grads: &[{grads}], namespace: {}, aliases: &[{}], sample: ({}, {}), flags: &[{}] }},",
+            "crate::rows::Row {{ id: crate::rows::RowId({n}), name: {}, doc: {}, class: crate::rows::Class::{class}, bool_out: {}, inputs: &[{}], params: &[{params_rec}], forward: {}, grads: &[{grads}], namespace: {}, aliases: &[{}], sample: ({}, {}), flags: 0 {} }},",
             quote_str(&name),
             quote_str(&r.docs),
             r.bool_out,
@@ -150,7 +150,7 @@ pub fn rows(rows: &[Row]) -> TokenStream {
             strs(&r.aliases),
             r.sample.0,
             r.sample.1,
-            strs(&r.flags)
+            r.flags.iter().fold(String::new(), |s, f| s + "| crate::rows::flag::" + &f.to_uppercase())
         );
         let _ =
             write!(ids, "pub const {}: crate::rows::RowId = crate::rows::RowId({n});", name.to_uppercase());

@@ -73,6 +73,28 @@ pub struct Grad {
     pub text: Text,
 }
 
+/// What a row's driver does differently. In the table: `flag name;`.
+pub mod flag {
+    /// The parameter is PyTorch's keyword-only `alpha`.
+    pub const ALPHA: u32 = 1;
+    /// Parameters are keyword-only.
+    pub const KWPARAMS: u32 = 2;
+    /// bool operands are an error.
+    pub const NOBOOL: u32 = 4;
+    /// A zero integer divisor is an error.
+    pub const INTZERO: u32 = 8;
+    /// Integer tensors are returned as they are.
+    pub const INTSELF: u32 = 16;
+    /// One operand only selects and takes no part in promotion.
+    pub const CONDITION: u32 = 32;
+    /// Integers are looked at as floats, the result stays bool.
+    pub const KEEPINT: u32 = 64;
+    /// bool tensors give bool: computed in bytes, stored as `!= 0`.
+    pub const BOOLBYTES: u32 = 128;
+    /// The derivative is polygamma.
+    pub const POLYGAMMA: u32 = 256;
+}
+
 /// One elementwise op.
 pub struct Row {
     pub id: RowId,
@@ -91,16 +113,17 @@ pub struct Row {
     pub aliases: &'static [&'static str],
     /// Where tests and benches draw inputs from.
     pub sample: (f64, f64),
-    /// Deviations from the general driver: see `tensor/ops/elementwise.rs`.
-    pub flags: &'static [&'static str],
+    /// Deviations from the general driver: bits of [`flag`], read by `tensor/ops/elementwise.rs`.
+    pub flags: u32,
 }
 
 impl Row {
     pub fn grad(&self, input: usize) -> Option<&'static Grad> {
         self.grads.iter().find(|g| g.input as usize == input)
     }
-    pub fn has(&self, flag: &str) -> bool {
-        self.flags.contains(&flag)
+    #[inline]
+    pub const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
     }
 }
 

@@ -9,11 +9,11 @@ pyrite_table::rows! {
     // ---- arithmetic ---------------------------------------------------------------------------
 
     /// Elementwise sum `input + alpha * other`, broadcasting.
-    add(a: num, b: num; alpha = 1.0) = a + alpha * b; grad a: g; grad b: alpha * g; flag alpha; flag booland;
+    add(a: num, b: num; alpha = 1.0) = a + alpha * b; grad a: g; grad b: alpha * g; flag alpha; flag boolbytes;
     /// Elementwise difference `input - alpha * other`, broadcasting.
     sub(a: num, b: num; alpha = 1.0) = a - alpha * b; grad a: g; grad b: -(alpha * g); flag alpha; flag nobool; alias "subtract";
     /// Elementwise product, broadcasting.
-    mul(a: num, b: num) = a * b; grad a: g * b; grad b: g * a; flag booland; alias "multiply";
+    mul(a: num, b: num) = a * b; grad a: g * b; grad b: g * a; flag boolbytes; alias "multiply";
     /// Elementwise true quotient; integers give the default float.
     div(a: float, b: float) = a / b; grad a: g / b; grad b: -(g * y / b); sample 0.5, 3.0; alias "divide"; alias "true_divide";
     /// Quotient rounded down.
@@ -153,16 +153,16 @@ pyrite_table::rows! {
 
     /// The greater one; NaN if either is NaN.
     maximum(a: num, b: num) = maximum(a, b);
-        grad a: select(eq(a, b), 0.5 * g, select(gt(a, b), g, 0.0)); grad b: select(eq(a, b), 0.5 * g, select(gt(b, a), g, 0.0)); flag boolint;
+        grad a: select(eq(a, b), 0.5 * g, select(gt(a, b), g, 0.0)); grad b: select(eq(a, b), 0.5 * g, select(gt(b, a), g, 0.0)); flag boolbytes;
     /// The smaller one; NaN if either is NaN.
     minimum(a: num, b: num) = minimum(a, b);
-        grad a: select(eq(a, b), 0.5 * g, select(lt(a, b), g, 0.0)); grad b: select(eq(a, b), 0.5 * g, select(lt(b, a), g, 0.0)); flag boolint;
+        grad a: select(eq(a, b), 0.5 * g, select(lt(a, b), g, 0.0)); grad b: select(eq(a, b), 0.5 * g, select(lt(b, a), g, 0.0)); flag boolbytes;
     /// The greater one; a number wins over NaN.
     fmax(a: num, b: num) = select(ne(b, b), a, select(either(ne(a, a), lt(a, b)), b, a));
-        grad a: select(either(ge(a, b), ne(b, b)), g, 0.0); grad b: select(either(ge(a, b), ne(b, b)), 0.0, g); flag boolint;
+        grad a: select(either(ge(a, b), ne(b, b)), g, 0.0); grad b: select(either(ge(a, b), ne(b, b)), 0.0, g); flag boolbytes;
     /// The smaller one; a number wins over NaN.
     fmin(a: num, b: num) = select(ne(b, b), a, select(either(ne(a, a), lt(b, a)), b, a));
-        grad a: select(either(le(a, b), ne(b, b)), g, 0.0); grad b: select(either(le(a, b), ne(b, b)), 0.0, g); flag boolint;
+        grad a: select(either(le(a, b), ne(b, b)), g, 0.0); grad b: select(either(le(a, b), ne(b, b)), 0.0, g); flag boolbytes;
     /// Values below `min` become `min`, above `max` become `max` (scalars).
     clamp_scalars(x: num; lo, hi) = minimum(maximum(x, lo), hi);
         grad x: select(both(ge(x, lo), le(x, hi)), g, 0.0); at "_";

@@ -21,7 +21,7 @@ fn operand_dtypes(row: &Row, formula: Formula, d: DType) -> Vec<DType> {
     let mask = row.bool_out && formula == Formula::Forward;
     let mut out = vec![if mask { DType::Bool } else { d }];
     for n in names {
-        let condition = row.has("condition") && (n == "c" || n == "m");
+        let condition = row.has(pyrite_core::rows::flag::CONDITION) && (n == "c" || n == "m");
         out.push(if condition { DType::Bool } else { d });
     }
     out
@@ -118,7 +118,7 @@ fn every_row(d: DType, tol: f64) {
     let mut done = 0;
     for row in ROWS.iter().filter(|r| r.class.takes(d.compute())) {
         // No driver runs these: shifts refuse bool, nan_to_num leaves integers alone.
-        if (d.is_bool() && row.has("nobool")) || (d.is_int() && row.name == "nan_to_num_scalars") {
+        if (d.is_bool() && row.has(pyrite_core::rows::flag::NOBOOL)) || (d.is_int() && row.name == "nan_to_num_scalars") {
             continue;
         }
         let mut formulas = vec![Formula::Forward];

@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 use pyrite_core::backend::Formula;
 use pyrite_core::layout::broadcast;
 use pyrite_core::plan::{self, Overlap, Plan};
-use pyrite_core::rows::{Class, Row, RowId, Use};
+use pyrite_core::rows::{Class, Row, RowId, Use, flag};
 use pyrite_core::{
     DType, Device, Dims, Layout, Promotion, Result, Scalar, bail, ensure, plan::Operand as PlanOperand,
 };
@@ -31,13 +31,13 @@ struct Types {
 /// Operand `i` only selects (a condition or mask) and takes no part in promotion.
 #[inline]
 fn is_condition(row: &Row, i: usize) -> bool {
-    row.has("condition") && i == if row.name == "where" { 0 } else { 1 }
+    row.has(flag::CONDITION) && i == if row.name == "where" { 0 } else { 1 }
 }
 
 fn resolve(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Types> {
     let mut p = Promotion::default();
     for (i, o) in ops.iter().enumerate() {
-        if row.flags.first() == Some(&"condition") && is_condition(row, i) {
+        if is_condition(row, i) {
             continue;
         }
         p = match o {
@@ -45,11 +45,16 @@ fn resolve(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Type
             Operand::Number(s) => p.number(*s),
         };
     }
-    let mut common = p.result();
+    types(row, p.result(), params)
+}
+
+/// The dtypes of a run whose operands promote to `common`.
+#[inline]
+fn types(row: &'static Row, mut common: DType, params: &[Scalar]) -> Result<Types> {
     if common.is_complex() {
         bail!(NotImplemented, "\"{}\" is not implemented for {common}", row.name);
     }
-    if row.has("alpha") {
+    if row.has(flag::ALPHA) {
         if let Some(a) = params.first() {
             ensure!(
                 common.is_float() || !matches!(a, Scalar::Float(_)),
@@ -71,7 +76,7 @@ fn resolve(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Type
         Class::Num => {
             if common.is_bool() {
                 ensure!(
-                    !row.has("nobool"),
+                    !row.has(flag::NOBOOL),
                     Runtime,
                     "{}: the `-` operator, or {}() with bool tensors, is not supported. Use logical_not, bitwise_xor or logical_xor, or convert to an integer dtype first.",
                     row.name,
@@ -83,12 +88,12 @@ fn resolve(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Type
         }
         Class::Int => {
             ensure!(
-                !common.is_float() && !(common.is_bool() && row.has("nobool")),
+                !common.is_float() && !(common.is_bool() && row.has(flag::NOBOOL)),
                 Runtime,
                 "\"{}\" is not implemented for '{}'; it takes integer{} tensors",
                 row.name,
                 common.name(),
-                if row.has("nobool") { "" } else { " and bool" }
+                if row.has(flag::NOBOOL) { "" } else { " and bool" }
             );
         }
         Class::Any => {}
@@ -149,7 +154,7 @@ fn result_layout(shape: &[usize], ops: &[Operand]) -> Layout {
 
 /// Integer division needs a look at the divisor: the kernels never trap, users want an error.
 fn check_divisor(row: &Row, compute: DType, ops: &[Operand]) -> Result<()> {
-    if compute.is_float() || !row.has("intzero") {
+    if compute.is_float() || !row.has(flag::INTZERO) {
         return Ok(());
     }
     let zero = match &ops[1] {
@@ -181,9 +186,7 @@ fn launch(
     for (i, o) in ops.iter().enumerate() {
         match o {
             Operand::Tensor(t) => {
-                if t.device() != out.device() {
-                    host |= 1 << (i + 1);
-                }
+                host |= ((t.device() != out.device()) as u8) << (i + 1);
                 list.push(t.operand());
             }
             Operand::Number(s) => {
@@ -197,15 +200,49 @@ fn launch(
             }
         }
     }
-    let mut plan = Plan::new(row.name, out.shape(), &list)?;
+    let mut plan = Plan::EMPTY;
+    plan.build(row.name, out.shape(), &list)?;
     plan.host = host;
     out.backend()?.map(row.id, formula, compute, &plan, params)
 }
 
+/// The first operand, if all tensors have its dtype, shape and device, all are contiguous, and no
+/// number lifts the dtype: then nothing has to be worked out. Most calls of most programs.
+#[inline]
+fn uniform<'a>(row: &Row, ops: &[Operand<'a>]) -> Option<&'a Tensor> {
+    let Operand::Tensor(first) = ops[0] else { return None };
+    if row.has(flag::CONDITION | flag::INTZERO | flag::INTSELF) || !first.is_contiguous() {
+        return None;
+    }
+    let dtype = first.dtype();
+    for o in &ops[1..] {
+        let fits = match o {
+            Operand::Tensor(t) => {
+                t.dtype() == dtype && t.shape() == first.shape() && t.is_contiguous() && t.device() == first.device()
+            }
+            Operand::Number(s) => s.category() <= dtype.category(),
+        };
+        if !fits {
+            return None;
+        }
+    }
+    Some(first)
+}
+
 /// A row on operands, out of place. This is what every elementwise op is.
 pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tensor> {
+    if let Some(first) = uniform(row, ops) {
+        let types = types(row, first.dtype(), params)?;
+        let layout = Layout::new(first.shape(), first.strides(), 0);
+        let out = Tensor::empty_strided(layout, types.out, first.device())?;
+        launch(row, Formula::Forward, types.compute, &out, ops, params)?;
+        if is_grad_enabled() {
+            record(row, &types, ops, params, &out, None)?;
+        }
+        return Ok(out);
+    }
     let types = resolve(row, ops, params)?;
-    if row.has("intself") {
+    if row.has(flag::INTSELF) {
         if let Operand::Tensor(t) = &ops[0] {
             if !t.dtype().is_float() {
                 return super::clone(t);
@@ -296,7 +333,7 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
         target.dtype().name(),
         row.name
     );
-    if row.has("intself") && !target.dtype().is_float() {
+    if row.has(flag::INTSELF) && !target.dtype().is_float() {
         return Ok(());
     }
     let shape = common_shape(row, ops)?;
@@ -408,7 +445,7 @@ fn record(
                         }
                     }
                 }
-                None if row.has("polygamma") => keep[0] = true,
+                None if row.has(flag::POLYGAMMA) => keep[0] = true,
                 None => {}
             }
         }
@@ -496,7 +533,7 @@ impl Rule for RowRule {
                 continue;
             };
             let Some(formula) = self.row.grad(i) else {
-                if self.row.has("polygamma") {
+                if self.row.has(flag::POLYGAMMA) {
                     bail!(
                         NotImplemented,
                         "the derivative of {} is polygamma, which is not available yet",

@@ -193,7 +193,7 @@ fn signature(r: &Row, inplace: bool) -> String {
         };
         s += &format!("{}{name}: {kind}", if i > 0 { ", " } else { "" });
     }
-    if r.has("alpha") || r.has("kwparams") {
+    if r.has(pyrite_core::rows::flag::ALPHA) || r.has(pyrite_core::rows::flag::KWPARAMS) {
         s += ", *";
     }
     for (name, d) in r.params {
