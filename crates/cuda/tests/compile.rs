@@ -33,7 +33,7 @@ fn find_nvrtc() -> bool {
 fn compiles(arch: u32) {
     if find_nvrtc() {
         let (modules, kernels, _) = pyrite_cuda::variants::compile_all(arch).unwrap();
-        assert!(modules > 50 && kernels > 3000, "{modules} modules, {kernels} kernels");
+        assert!(modules > 50 && kernels > 2500, "{modules} modules, {kernels} kernels");
     }
 }
 
