@@ -429,6 +429,8 @@ impl PyTensor {
         let o = tensor::expect("type_as", "other", other)?;
         convert(slf, o.dtype(), o.device(), false, MemoryFormat::Preserve)
     }
+    /// The elements as a NumPy array; shared memory unless a copy is asked for.
+    #[pyo3(signature = (dtype=None, copy=None))]
     fn __array__<'py>(
         slf: &Bound<'py, Self>,
         dtype: Option<&Bound<'py, PyAny>>,

@@ -193,10 +193,8 @@ fn call(e: &'static Entry, given: &Given) -> PyResult<*mut ffi::PyObject> {
     let work = estimate(e, &values);
     let args = Args { op: e.name, v: values };
     let run = sig.call;
-    let value = {
-        let list: Option<Vec<Tensor>> = outs.as_ref().map(|o| o.iter().map(|x| x.get().tensor(py)).collect());
-        enter(py, work, move || registry::call(run, &args, list.as_deref()))?
-    };
+    let list: Option<Vec<Tensor>> = outs.as_ref().map(|o| o.iter().map(|x| x.get().tensor(py)).collect());
+    let value = enter(py, work, || registry::call(run, &args, list.as_deref()))?;
     if let Some(outs) = outs {
         return give_out(py, value, &outs, out);
     }

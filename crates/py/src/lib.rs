@@ -34,6 +34,8 @@ fn init(m: &Bound<PyModule>) -> PyResult<()> {
     types::register(m)?;
     m.add_class::<tensor::PyTensor>()?;
     generator::register(m)?;
+    let probe = pyrite_tensor::Tensor::empty(&[0], pyrite_core::DType::U8, pyrite_core::Device::Cpu);
+    tensor::prepare(m.py(), error::IntoPy::py(probe, m.py())?)?;
     hooks::register(m)?;
     autograd::register(m)?;
     function::register(m)?;

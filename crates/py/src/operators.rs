@@ -25,7 +25,11 @@ impl Other {
         if let Some(t) = get(o) {
             return Ok(Some(Other::Tensor(t)));
         }
-        Ok(number(o.as_borrowed())?.map(Other::Number))
+        if let Some(n) = number(o.as_borrowed())? {
+            return Ok(Some(Other::Number(n)));
+        }
+        // Arrays leave operators with tensors to us (`__array_priority__`).
+        Ok(crate::interop::array_like(o)?.map(Other::Tensor))
     }
     #[inline]
     fn operand(&self) -> Operand<'_> {

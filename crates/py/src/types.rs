@@ -3,10 +3,11 @@
 
 use crate::error::IntoPy;
 use pyo3::basic::CompareOp;
+use pyo3::ffi;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyComplex, PyDict, PyFloat, PyInt, PyString, PyTuple, PyType};
+use pyo3::types::{PyBool, PyComplex, PyDict, PyFloat, PyInt, PyString, PyType};
 use pyrite_core::{DType, Device};
 use pyrite_tensor::MemoryFormat;
 
@@ -325,14 +326,20 @@ pub fn size_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 
 /// A `Size` from sizes, without going through its checking constructor.
 pub fn size_object<'py>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyAny>> {
-    let items = PyTuple::new(py, shape)?;
-    tuple_new(py)?.call1((size_class(py)?, items))
-}
-
-fn tuple_new(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let f = NEW.get_or_try_init(py, || py.get_type::<PyTuple>().getattr("__new__").map(Bound::unbind))?;
-    Ok(f.bind(py))
+    let class = size_class(py)?;
+    // SAFETY: `Size` is a subclass of tuple without fields of its own: the generic allocation gives a
+    // tuple of empty slots that nobody else sees, and every slot is filled before it is handed out.
+    unsafe {
+        let p = ffi::PyType_GenericAlloc(class.as_ptr() as *mut ffi::PyTypeObject, shape.len() as ffi::Py_ssize_t);
+        let t = Bound::from_owned_ptr_or_err(py, p)?;
+        for (i, n) in shape.iter().enumerate() {
+            let item = ffi::PyLong_FromSize_t(*n);
+            if item.is_null() || ffi::PyTuple_SetItem(p, i as ffi::Py_ssize_t, item) != 0 {
+                return Err(PyErr::fetch(py));
+            }
+        }
+        Ok(t)
+    }
 }
 
 // ---- finfo and iinfo ----------------------------------------------------------------------------
