@@ -90,7 +90,8 @@ fn same_meaning(name: &str) -> Option<&'static str> {
     })
 }
 
-/// What walking an overload found.
+/// What walking an overload found. The large variant is the usual one, and lives on the stack only.
+#[allow(clippy::large_enum_variant)]
 pub enum Walk {
     Fits(Values),
     /// Why it does not fit.
@@ -208,7 +209,7 @@ fn is_int_like(o: Obj) -> bool {
         return false;
     }
     // SAFETY: a type check on a live object.
-    (unsafe { ffi::PyIndex_Check(o.as_ptr()) } != 0) && !tensor::get_borrowed(o).is_some_and(|t| t.ndim() > 0)
+    (unsafe { ffi::PyIndex_Check(o.as_ptr()) } != 0) && tensor::get_borrowed(o).is_none_or(|t| t.ndim() == 0)
 }
 
 /// Converts one object; `None` where it does not fit.
@@ -336,16 +337,14 @@ pub fn int(o: Obj) -> PyResult<Option<i64>> {
     if o.is_instance_of::<PyInt>() {
         // SAFETY: `o` is an int object.
         let v = unsafe { ffi::PyLong_AsLongLong(o.as_ptr()) };
-        if v == -1 {
-            if let Some(e) = PyErr::take(py) {
-                return Err(if e.is_instance_of::<PyOverflowError>(py) {
-                    PyOverflowError::new_err(
-                        "Overflow when unpacking long: the number does not fit into 64 bits",
-                    )
-                } else {
-                    e
-                });
-            }
+        if v == -1
+            && let Some(e) = PyErr::take(py)
+        {
+            return Err(if e.is_instance_of::<PyOverflowError>(py) {
+                PyOverflowError::new_err("Overflow when unpacking long: the number does not fit into 64 bits")
+            } else {
+                e
+            });
         }
         return Ok(Some(v));
     }

@@ -481,7 +481,7 @@ impl PyTensor {
         device: Option<&Bound<'py, PyAny>>,
         requires_grad: bool,
     ) -> PyResult<Bound<'py, Self>> {
-        new_of(slf, "new_empty", size, dtype, device, requires_grad, |s, d, v| Tensor::empty(s, d, v))
+        new_of(slf, "new_empty", size, dtype, device, requires_grad, Tensor::empty)
     }
     #[pyo3(signature = (*size, dtype=None, device=None, requires_grad=false))]
     fn new_zeros<'py>(
@@ -491,7 +491,7 @@ impl PyTensor {
         device: Option<&Bound<'py, PyAny>>,
         requires_grad: bool,
     ) -> PyResult<Bound<'py, Self>> {
-        new_of(slf, "new_zeros", size, dtype, device, requires_grad, |s, d, v| Tensor::zeros(s, d, v))
+        new_of(slf, "new_zeros", size, dtype, device, requires_grad, Tensor::zeros)
     }
     #[pyo3(signature = (*size, dtype=None, device=None, requires_grad=false))]
     fn new_ones<'py>(

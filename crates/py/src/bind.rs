@@ -273,13 +273,15 @@ impl Extras {
                 e.name
             )));
         }
-        if let Some(l) = given.keyword("layout") {
-            if !own("layout") && !l.is_none() && l.cast::<crate::types::PyLayout>().is_err() {
-                return Err(PyTypeError::new_err(format!(
-                    "{}(): argument 'layout' must be torch.layout",
-                    e.name
-                )));
-            }
+        if let Some(l) = given.keyword("layout")
+            && !own("layout")
+            && !l.is_none()
+            && l.cast::<crate::types::PyLayout>().is_err()
+        {
+            return Err(PyTypeError::new_err(format!(
+                "{}(): argument 'layout' must be torch.layout",
+                e.name
+            )));
         }
         Ok(x)
     }
@@ -331,13 +333,13 @@ fn finish(
     match value {
         Value::Tensor(t) => {
             if let Some(f) = &first {
-                if e.inplace || f.same(&t) {
-                    if let Some(obj) = first_object(e, given) {
-                        if !f.same(&t) {
-                            tensor::swap(&obj, t);
-                        }
-                        return Ok(obj.into_ptr());
+                if (e.inplace || f.same(&t))
+                    && let Some(obj) = first_object(e, given)
+                {
+                    if !f.same(&t) {
+                        tensor::swap(&obj, t);
                     }
+                    return Ok(obj.into_ptr());
                 }
             }
             if extras.requires_grad {

@@ -537,12 +537,13 @@ impl PyTensor {
         let c =
             enter(py, Work::Elements(t.numel()), move || ops::contiguous(&ops::to_device(&c, Device::Cpu)?))?;
         let n = c.numel() * c.dtype().size();
-        // SAFETY: `c` is contiguous on the CPU and holds `n` bytes; it lives until the copy is made.
-        let bytes = if n == 0 {
-            PyBytes::new(py, &[])
+        let raw: &[u8] = if n == 0 {
+            &[]
         } else {
-            PyBytes::new(py, unsafe { std::slice::from_raw_parts(c.ptr(), n) })
+            // SAFETY: `c` is contiguous on the CPU and holds `n` bytes; it lives until the copy is made.
+            unsafe { std::slice::from_raw_parts(c.ptr(), n) }
         };
+        let bytes = PyBytes::new(py, raw);
         let rebuild = py.import("pyrite._C")?.getattr("_rebuild")?;
         let arguments = (
             slf.get_type(),

@@ -347,7 +347,7 @@ fn consume(capsule: &Bound<PyAny>) -> PyResult<(Tensor, bool)> {
     }
     let first = (tensor.data as usize).wrapping_add(tensor.byte_offset as usize);
     let size = d.size() as isize;
-    if first % d.size().min(8) != 0 {
+    if !first.is_multiple_of(d.size().min(8)) {
         return Err(PyBufferError::new_err("from_dlpack: the data is not aligned to its element size"));
     }
     let start = first.wrapping_add_signed(low * size) as *mut u8;

@@ -297,7 +297,7 @@ fn frombuffer<'py>(
         )));
     }
     let n = if count < 0 {
-        if (len - offset) % size != 0 {
+        if !(len - offset).is_multiple_of(size) {
             return Err(PyValueError::new_err(format!(
                 "buffer length ({} bytes) after offset ({offset} bytes) must be a multiple of element size ({size})",
                 len - offset
@@ -316,7 +316,7 @@ fn frombuffer<'py>(
     let read_only = view.readonly();
     // SAFETY: the buffer stays exported, hence valid, until `view` is dropped, and n elements lie in it.
     let t = unsafe { over("frombuffer", py, ptr, d, &[n], None, Owner::Foreign(Box::new(view)))? };
-    let t = if ptr % size.min(8) != 0 { unaligned(py, &t)? } else { t };
+    let t = if !ptr.is_multiple_of(size.min(8)) { unaligned(py, &t)? } else { t };
     if read_only {
         t.storage().set_read_only();
         py.import("warnings")?.call_method1("warn", (

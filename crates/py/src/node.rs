@@ -35,10 +35,10 @@ pub fn wrap<'py>(py: Python<'py>, node: Arc<Node>) -> PyResult<Bound<'py, PyAny>
     let alive = dict(py, &ALIVE);
     if let Some(w) = alive.get_item(key)? {
         let target = w.call0()?;
-        if let Ok(n) = target.cast::<PyNode>() {
-            if Arc::ptr_eq(&n.get().node, &node) {
-                return Ok(target);
-            }
+        if let Ok(n) = target.cast::<PyNode>()
+            && Arc::ptr_eq(&n.get().node, &node)
+        {
+            return Ok(target);
         }
     }
     let classes = dict(py, &CLASSES);

@@ -101,7 +101,12 @@ fn matmul(py: Python, a: Tensor, b: Tensor) -> PyResult<Py<PyAny>> {
     Ok(wrap(py, y)?.into_any().unbind())
 }
 
-macro_rules! operators {
+// Inside another macro, pyo3's glue calls unsafe functions without a block of their own.
+#[allow(unsafe_op_in_unsafe_fn)]
+mod slots {
+    use super::*;
+
+    macro_rules! operators {
     ($($name:ident $rname:ident $iname:ident $id:ident;)*) => {
         #[pymethods]
         impl PyTensor { $(
@@ -117,18 +122,19 @@ macro_rules! operators {
         )* }
     };
 }
-operators! {
-    __add__ __radd__ __iadd__ ADD;
-    __sub__ __rsub__ __isub__ SUB;
-    __mul__ __rmul__ __imul__ MUL;
-    __truediv__ __rtruediv__ __itruediv__ DIV;
-    __floordiv__ __rfloordiv__ __ifloordiv__ FLOOR_DIVIDE;
-    __mod__ __rmod__ __imod__ REMAINDER;
-    __and__ __rand__ __iand__ BITWISE_AND;
-    __or__ __ror__ __ior__ BITWISE_OR;
-    __xor__ __rxor__ __ixor__ BITWISE_XOR;
-    __lshift__ __rlshift__ __ilshift__ BITWISE_LEFT_SHIFT;
-    __rshift__ __rrshift__ __irshift__ BITWISE_RIGHT_SHIFT;
+    operators! {
+        __add__ __radd__ __iadd__ ADD;
+        __sub__ __rsub__ __isub__ SUB;
+        __mul__ __rmul__ __imul__ MUL;
+        __truediv__ __rtruediv__ __itruediv__ DIV;
+        __floordiv__ __rfloordiv__ __ifloordiv__ FLOOR_DIVIDE;
+        __mod__ __rmod__ __imod__ REMAINDER;
+        __and__ __rand__ __iand__ BITWISE_AND;
+        __or__ __ror__ __ior__ BITWISE_OR;
+        __xor__ __rxor__ __ixor__ BITWISE_XOR;
+        __lshift__ __rlshift__ __ilshift__ BITWISE_LEFT_SHIFT;
+        __rshift__ __rrshift__ __irshift__ BITWISE_RIGHT_SHIFT;
+    }
 }
 
 #[pymethods]

@@ -178,7 +178,7 @@ fn rows(params: Vec<Tensor>, grads: Vec<Tensor>, state: [Option<Vec<Tensor>>; 3]
     }
     let [a, b, c] = state.map(|s| s.map(Vec::into_iter));
     let (mut a, mut b, mut c) = (a, b, c);
-    let mut next = |it: &mut Option<std::vec::IntoIter<Tensor>>| it.as_mut().and_then(Iterator::next);
+    let next = |it: &mut Option<std::vec::IntoIter<Tensor>>| it.as_mut().and_then(Iterator::next);
     Ok(params
         .into_iter()
         .zip(grads)

@@ -69,12 +69,11 @@ impl PyTensor {
 impl Drop for PyTensor {
     fn drop(&mut self) {
         let me = *self.me.get_mut();
-        if !me.is_null() {
-            if let Some(meta) = self.slot.0.get_mut().meta() {
-                // Only if we still are the registered object.
-                let _ =
-                    meta.py.compare_exchange(me, std::ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed);
-            }
+        if !me.is_null()
+            && let Some(meta) = self.slot.0.get_mut().meta()
+        {
+            // Only if we still are the registered object.
+            let _ = meta.py.compare_exchange(me, std::ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 }
@@ -87,12 +86,12 @@ pub fn link(obj: &Bound<PyTensor>) {
         return;
     }
     let t = this.tensor(obj.py());
-    if let Some(meta) = t.meta() {
-        if live_object(obj.py(), meta.py.load(Ordering::Acquire)).is_none() {
-            let p = obj.as_ptr() as *mut c_void;
-            meta.py.store(p, Ordering::Release);
-            this.me.store(p, Ordering::Relaxed);
-        }
+    if let Some(meta) = t.meta()
+        && live_object(obj.py(), meta.py.load(Ordering::Acquire)).is_none()
+    {
+        let p = obj.as_ptr() as *mut c_void;
+        meta.py.store(p, Ordering::Release);
+        this.me.store(p, Ordering::Relaxed);
     }
 }
 

@@ -3,8 +3,8 @@
 
 use crate::error::IntoPy;
 use pyo3::basic::CompareOp;
-use pyo3::ffi;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyComplex, PyDict, PyFloat, PyInt, PyString, PyType};
@@ -330,7 +330,10 @@ pub fn size_object<'py>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py,
     // SAFETY: `Size` is a subclass of tuple without fields of its own: the generic allocation gives a
     // tuple of empty slots that nobody else sees, and every slot is filled before it is handed out.
     unsafe {
-        let p = ffi::PyType_GenericAlloc(class.as_ptr() as *mut ffi::PyTypeObject, shape.len() as ffi::Py_ssize_t);
+        let p = ffi::PyType_GenericAlloc(
+            class.as_ptr() as *mut ffi::PyTypeObject,
+            shape.len() as ffi::Py_ssize_t,
+        );
         let t = Bound::from_owned_ptr_or_err(py, p)?;
         for (i, n) in shape.iter().enumerate() {
             let item = ffi::PyLong_FromSize_t(*n);

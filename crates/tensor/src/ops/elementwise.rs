@@ -218,7 +218,10 @@ fn uniform<'a>(row: &Row, ops: &[Operand<'a>]) -> Option<&'a Tensor> {
     for o in &ops[1..] {
         let fits = match o {
             Operand::Tensor(t) => {
-                t.dtype() == dtype && t.shape() == first.shape() && t.is_contiguous() && t.device() == first.device()
+                t.dtype() == dtype
+                    && t.shape() == first.shape()
+                    && t.is_contiguous()
+                    && t.device() == first.device()
             }
             Operand::Number(s) => s.category() <= dtype.category(),
         };
