@@ -15,7 +15,7 @@ pub type Strides = SmallVec<[isize; 6]>;
 pub const MAX_RANK: usize = 64;
 
 /// See the module text.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct Layout {
     shape: Dims,
     strides: Strides,
@@ -37,6 +37,12 @@ pub fn numel(shape: &[usize]) -> Result<usize> {
 
 /// Row-major strides of a shape.
 pub fn contiguous_strides(shape: &[usize]) -> Strides {
+    match shape {
+        [] => return Strides::new(),
+        [_] => return Strides::from_slice(&[1]),
+        [_, n] => return Strides::from_slice(&[(*n).max(1) as isize, 1]),
+        _ => {}
+    }
     let mut strides: Strides = SmallVec::from_elem(0, shape.len());
     let mut step = 1isize;
     for d in (0..shape.len()).rev() {
@@ -97,9 +103,24 @@ pub fn broadcast(op: &str, a: &[usize], b: &[usize]) -> Result<Dims> {
     Ok(out)
 }
 
+impl Clone for Layout {
+    /// By memcpy: SmallVec's own clone goes element by element.
+    #[inline]
+    fn clone(&self) -> Layout {
+        Layout::of(&self.shape, &self.strides, self.offset)
+    }
+}
+
 impl Layout {
+    #[inline]
     pub fn contiguous(shape: &[usize]) -> Layout {
-        Layout { shape: shape.into(), strides: contiguous_strides(shape), offset: 0 }
+        Layout { shape: Dims::from_slice(shape), strides: contiguous_strides(shape), offset: 0 }
+    }
+    /// From parts, quickly.
+    #[inline]
+    pub fn of(shape: &[usize], strides: &[isize], offset: usize) -> Layout {
+        debug_assert_eq!(shape.len(), strides.len());
+        Layout { shape: Dims::from_slice(shape), strides: Strides::from_slice(strides), offset }
     }
     pub fn new(shape: impl Into<Dims>, strides: impl Into<Strides>, offset: usize) -> Layout {
         let l = Layout { shape: shape.into(), strides: strides.into(), offset };

@@ -90,14 +90,6 @@ fn same_meaning(name: &str) -> Option<&'static str> {
     })
 }
 
-/// What walking an overload found. The large variant is the usual one, and lives on the stack only.
-#[allow(clippy::large_enum_variant)]
-pub enum Walk {
-    Fits(Values),
-    /// Why it does not fit.
-    No(Misfit),
-}
-
 pub enum Misfit {
     TooMany,
     Missing(usize),
@@ -106,10 +98,17 @@ pub enum Misfit {
     Unknown(usize),
 }
 
-/// Tries one overload.
-pub fn walk(sig: &Parsed, given: &Given, has_out: bool, extras: bool) -> PyResult<Walk> {
+/// Tries one overload: fills `values`, or says why it does not fit. (Values are written where they
+/// stay: they are some hundred bytes, too much to hand from function to function.)
+pub fn walk(
+    sig: &Parsed,
+    given: &Given,
+    has_out: bool,
+    extras: bool,
+    values: &mut Values,
+) -> PyResult<Option<Misfit>> {
     let total = given.positional();
-    let mut values: Values = SmallVec::new();
+    values.clear();
     let mut taken = 0;
     for (i, p) in sig.params.iter().enumerate().take(sig.positional) {
         if taken >= total {
@@ -129,12 +128,12 @@ pub fn walk(sig: &Parsed, given: &Given, has_out: bool, extras: bool) -> PyResul
         }
         match convert(o, p)? {
             Some(a) => values.push(a),
-            None => return Ok(Walk::No(Misfit::Type(i, taken))),
+            None => return Ok(Some(Misfit::Type(i, taken))),
         }
         taken += 1;
     }
     if taken < total {
-        return Ok(Walk::No(Misfit::TooMany));
+        return Ok(Some(Misfit::TooMany));
     }
     let by_position = values.len();
     let mut used = 0;
@@ -163,7 +162,7 @@ pub fn walk(sig: &Parsed, given: &Given, has_out: bool, extras: bool) -> PyResul
                 used += 1;
                 match convert(given.obj(given.nargs + k), p)? {
                     Some(a) => values.push(a),
-                    None => return Ok(Walk::No(Misfit::Type(i, usize::MAX))),
+                    None => return Ok(Some(Misfit::Type(i, usize::MAX))),
                 }
             }
             None => match &p.default {
@@ -175,7 +174,7 @@ pub fn walk(sig: &Parsed, given: &Given, has_out: bool, extras: bool) -> PyResul
                 {
                     values.push(Arg::Ints(SmallVec::new()));
                 }
-                None => return Ok(Walk::No(Misfit::Missing(i))),
+                None => return Ok(Some(Misfit::Missing(i))),
             },
         }
     }
@@ -187,13 +186,13 @@ pub fn walk(sig: &Parsed, given: &Given, has_out: bool, extras: bool) -> PyResul
             }
             let known = |p: &Param| p.name == t || same_meaning(t) == Some(p.name);
             match sig.params.iter().position(known) {
-                Some(i) if i < by_position => return Ok(Walk::No(Misfit::Twice(i))),
+                Some(i) if i < by_position => return Ok(Some(Misfit::Twice(i))),
                 Some(_) => {}
-                None => return Ok(Walk::No(Misfit::Unknown(k))),
+                None => return Ok(Some(Misfit::Unknown(k))),
             }
         }
     }
-    Ok(Walk::Fits(values))
+    Ok(None)
 }
 
 /// Arguments of tensor factories that the binding answers itself.

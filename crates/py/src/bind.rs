@@ -2,7 +2,7 @@
 //! methods are method descriptors, each with its own C entry point (an instance of `entry`), because
 //! a descriptor passes no closure and a plain `__get__` object would cost an allocation per call.
 
-use crate::args::{self, Given, Misfit, Obj, Values, Walk, walk};
+use crate::args::{self, Given, Misfit, Obj, Values, walk};
 use crate::enter::{Work, enter};
 use crate::error::IntoPy;
 use crate::signature::{self, Parsed};
@@ -168,30 +168,30 @@ fn call(e: &'static Entry, given: &Given) -> PyResult<*mut ffi::PyObject> {
     let out = if given.names.is_some() && e.op.forms.has(Forms::OUT) { given.keyword("out") } else { None };
     let has_out = out.is_some();
     let out = out.filter(|o| !o.is_none());
-    let mut fitting: Option<(&Parsed, Values)> = None;
+    let mut args = Args { op: e.name, v: Values::new() };
+    let mut fitting: Option<&Parsed> = None;
     let mut why: Option<Misfit> = None;
     for sig in &e.sigs {
-        match walk(sig, given, has_out, e.factory)? {
-            Walk::Fits(v) => {
-                fitting = Some((sig, v));
+        match walk(sig, given, has_out, e.factory, &mut args.v)? {
+            None => {
+                fitting = Some(sig);
                 break;
             }
-            Walk::No(m) => why = why.or(Some(m)),
+            Some(m) => why = why.or(Some(m)),
         }
     }
-    let Some((sig, values)) = fitting else { return Err(misfit(e, given, why, has_out)) };
+    let Some(sig) = fitting else { return Err(misfit(e, given, why, has_out)) };
     let extras =
         if e.factory && given.names.is_some() { Extras::read(e, sig, given)? } else { Extras::default() };
     let outs = match out {
         None => None,
         Some(o) => Some(out_tensors(e.name, o)?),
     };
-    let first = match values.first() {
+    let first = match args.v.first() {
         Some(Arg::Tensor(t)) => Some(t.clone()),
         _ => None,
     };
-    let work = estimate(e, &values);
-    let args = Args { op: e.name, v: values };
+    let work = estimate(e, &args.v);
     let run = sig.call;
     let list: Option<Vec<Tensor>> = outs.as_ref().map(|o| o.iter().map(|x| x.get().tensor(py)).collect());
     let value = enter(py, work, || registry::call(run, &args, list.as_deref()))?;

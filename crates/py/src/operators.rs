@@ -7,11 +7,10 @@ use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
 use pyrite_core::rows::table::id;
-use pyrite_core::rows::{Row, RowId};
+use pyrite_core::rows::RowId;
 use pyrite_core::{Result, Scalar};
 use pyrite_tensor::Tensor;
 use pyrite_tensor::ops::{self, Operand, elementwise};
-use smallvec::SmallVec;
 
 /// The other side of an operator.
 enum Other {
@@ -49,9 +48,7 @@ impl Other {
 
 type Made<'py> = PyResult<Py<PyAny>>;
 
-fn params(row: &Row) -> SmallVec<[Scalar; 3]> {
-    row.params.iter().map(|p| ops::pointwise::default(p.1.unwrap_or(0.0))).collect()
-}
+use elementwise::default_params as params;
 
 /// `a op b`; NotImplemented for what is neither tensor nor number.
 #[inline]

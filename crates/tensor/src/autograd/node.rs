@@ -255,7 +255,7 @@ pub fn make<R: Rule + 'static>(
 }
 
 pub fn info(t: &Tensor) -> OutputInfo {
-    OutputInfo { shape: t.shape().into(), dtype: t.dtype(), device: t.device() }
+    OutputInfo { shape: Dims::from_slice(t.shape()), dtype: t.dtype(), device: t.device() }
 }
 
 // ---- dropping -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 type Operands<'a> = SmallVec<[Operand<'a>; 4]>;
-type Params = SmallVec<[Scalar; 3]>;
+pub type Params = SmallVec<[Scalar; 3]>;
 
 /// The dtypes of one run.
 struct Types {
@@ -108,7 +108,7 @@ fn common_shape(row: &Row, ops: &[Operand]) -> Result<Dims> {
     for o in ops {
         let Operand::Tensor(t) = o else { continue };
         shape = Some(match shape {
-            None => t.shape().into(),
+            None => Dims::from_slice(t.shape()),
             Some(s) if s[..] == *t.shape() => s,
             Some(s) => broadcast(row.name, &s, t.shape())?,
         });
@@ -163,6 +163,16 @@ fn check_divisor(row: &Row, compute: DType, ops: &[Operand]) -> Result<()> {
     };
     ensure!(!zero, Runtime, "ZeroDivisionError: {}: integer division by zero", row.name);
     Ok(())
+}
+
+/// The parameters of a call that gives none.
+#[inline]
+pub fn default_params(row: &Row) -> Params {
+    let mut params = Params::new();
+    for p in row.params {
+        params.push(super::pointwise::default(p.1.unwrap_or(0.0)));
+    }
+    params
 }
 
 /// Runs one formula of a row into `out`.
@@ -236,7 +246,7 @@ fn uniform<'a>(row: &Row, ops: &[Operand<'a>]) -> Option<&'a Tensor> {
 pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tensor> {
     if let Some(first) = uniform(row, ops) {
         let types = types(row, first.dtype(), params)?;
-        let layout = Layout::new(first.shape(), first.strides(), 0);
+        let layout = Layout::of(first.shape(), first.strides(), 0);
         let out = Tensor::empty_strided(layout, types.out, first.device())?;
         launch(row, Formula::Forward, types.compute, &out, ops, params)?;
         if is_grad_enabled() {
@@ -470,7 +480,7 @@ fn record(
     let rule = RowRule {
         row,
         compute: types.compute,
-        params: params.into(),
+        params: Params::from_slice(params),
         saved: Mutex::new(Some((saved, output))),
     };
     let node = node::make(Cow::Borrowed(node_name(row)), edges, smallvec![node::info(out)], rule);
@@ -615,9 +625,14 @@ fn inputs_view(inputs: &[Owned]) -> SmallVec<[Option<Operand<'_>>; 4]> {
 
 /// Operands and parameters from arguments in signature order.
 fn split<'a>(row: &'static Row, args: &'a Args) -> Result<(Operands<'a>, Params)> {
-    let n = row.inputs.len();
-    let ops = (0..n).map(|i| args.operand(i)).collect::<Result<_>>()?;
-    let params = (0..row.params.len()).map(|i| args.number(n + i)).collect::<Result<_>>()?;
+    // Loops, not `collect`: this is on the way of every call.
+    let (mut ops, mut params) = (Operands::new(), Params::new());
+    for i in 0..row.inputs.len() {
+        ops.push(args.operand(i)?);
+    }
+    for i in 0..row.params.len() {
+        params.push(args.number(row.inputs.len() + i)?);
+    }
     Ok((ops, params))
 }
 

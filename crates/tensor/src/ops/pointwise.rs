@@ -13,9 +13,7 @@ use pyrite_core::{Result, Scalar, bail, ensure};
 /// Runs a row by id with its default parameters.
 fn run(r: RowId, ops: &[Operand]) -> Result<Tensor> {
     let row = r.row();
-    let params: smallvec::SmallVec<[Scalar; 3]> =
-        row.params.iter().map(|p| default(p.1.unwrap_or(0.0))).collect();
-    elementwise::run(row, ops, &params)
+    elementwise::run(row, ops, &elementwise::default_params(row))
 }
 
 /// A default parameter: whole numbers stay integers, so that integer tensors accept them.
