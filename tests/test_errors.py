@@ -2,6 +2,7 @@
 
 import math
 import random
+import resource
 
 import pytest
 from hypothesis import given
@@ -257,7 +258,19 @@ def functions():
                 yield f"{place}.{name}", f
 
 
+@pytest.fixture
+def little_memory():
+    """At most 3 GiB more than now: a size that a function takes seriously must not fill the machine."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as f:
+        used = int(f.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (3 << 30), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 @pytest.mark.pyrite
+@pytest.mark.usefixtures("little_memory")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name, f", [pytest.param(n, f, id=n) for n, f in functions()] if NAME == "pyrite" else [])
 def test_fuzz(name, f):
@@ -275,7 +288,6 @@ def test_fuzz(name, f):
             keywords = {keyword: rng.choice(pool)}
         else:
             keywords = {}
-        # Sizes that would really fit into memory but fill it are left to the allocator's own tests.
         try:
             f(*arguments, **keywords)
         except EXPECTED as e:

@@ -102,6 +102,9 @@ def _sizes(input, output_size, n):
 def _adaptive_max(input, out, dim):
     """Maximum of each of ``out`` adaptive windows along one dimension, and its position there."""
     size = input.shape[dim]
+    if out > max(1 << 16, 4 * size):
+        # One kernel call per window: beyond this the loop would only fill memory.
+        raise RuntimeError(f"adaptive_max_pool: output size {out} is too large for an input of {size}")
     values, indices = [], []
     for i in range(out):
         start, end = (i * size) // out, -((-(i + 1) * size) // out)
