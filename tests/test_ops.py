@@ -251,6 +251,16 @@ if not IS_PYRITE:
 SMOOTH = [op for op in OPS if op.grad and not op.gives_bool and op.takes != INT]
 
 
+def skip_pending(op, order):
+    """What Pyrite says it cannot differentiate yet: an error that names the reason, tested here, not a wrong number."""
+    if IS_PYRITE and op.pending and (order == "second" or op.pending.startswith("first")):
+        x = draw((3,), torch.float64, op.sample).requires_grad_()
+        with pytest.raises(NotImplementedError, match=op.pending.rpartition(" ")[2]):
+            (g,) = torch.autograd.grad(op.function(x).sum(), x, create_graph=True)
+            torch.autograd.grad(g.sum(), x)
+        pytest.skip(op.pending)
+
+
 def leaves(op, shapes, seed=0, dtype=torch.float64):
     return [draw(s, dtype, op.sample, seed + k).requires_grad_() for k, s in enumerate(shapes[: op.inputs])]
 
@@ -260,6 +270,7 @@ def leaves(op, shapes, seed=0, dtype=torch.float64):
 def test_first_gradient(op, shapes):
     if op.name == "clamp" and op.inputs == 3 and not IS_PYRITE and shapes[0] != (3, 4):
         pytest.skip("PyTorch fails where the clamped tensor itself is broadcast")
+    skip_pending(op, "first")
     xs = leaves(op, shapes)
     out = op.function(*xs, **op.kwargs)
     u = torch.randn(tuple(out.shape), dtype=torch.float64)
@@ -269,6 +280,8 @@ def test_first_gradient(op, shapes):
     numeric = directional(lambda *a: (op.function(*a, **op.kwargs) * u).sum(), xs, vs, 1e-6)
     assert inner(grads, vs) == pytest.approx(numeric, rel=2e-5, abs=2e-7)
     # The differentiable backward gives the same numbers as the fused one.
+    if IS_PYRITE and op.pending:
+        return
     again = torch.autograd.grad((op.function(*xs, **op.kwargs) * u).sum(), xs, create_graph=True)
     for a, b in zip(grads, again, strict=True):
         compare(b.detach().numpy(), a.numpy(), torch.float64, 10)
@@ -278,6 +291,7 @@ def test_first_gradient(op, shapes):
 def test_second_gradient(op):
     if op.name == "hardsigmoid" and not IS_PYRITE:
         pytest.skip("PyTorch has none")
+    skip_pending(op, "second")
     xs = leaves(op, ((3, 4), (1, 4), (3, 1)))
     u = torch.randn(3, 4, dtype=torch.float64)
     ws = [torch.randn(tuple(x.shape), dtype=torch.float64) for x in xs]
@@ -302,6 +316,7 @@ def test_second_gradient(op):
 @pytest.mark.parametrize("op", SMOOTH, ids=lambda op: f"{op}-{op.inputs}")
 def test_gradient_over_dtypes_and_layouts(op, dtype):
     """Against the float64 gradient at the same points, through every layout of input and incoming gradient."""
+    skip_pending(op, "first")
     if op.takes == "float32 and float64" and dtype != torch.float32:
         pytest.skip("has no half types")
     makers = list(LAYOUTS.values())

@@ -17,24 +17,24 @@ pyrite_table::rows! {
     /// Elementwise true quotient; integers give the default float.
     div(a: float, b: float) = a / b; grad a: g / b; grad b: -(g * y / b); sample 0.5, 3.0; alias "divide"; alias "true_divide";
     /// Quotient rounded down.
-    floor_divide(a: num, b: num) = floor_div(a, b); sample 1.0, 9.0; flag intzero;
+    floor_divide(a: num, b: num) = floor_div(a, b); sample 1.0, 9.0; flag intzero; flag nobool;
     /// Quotient rounded towards zero (`div(rounding_mode="trunc")`).
     trunc_divide(a: num, b: num) = trunc_div(a, b); at "_"; sample 1.0, 9.0; flag intzero;
     /// Python's remainder: the result has the sign of the divisor.
-    remainder(a: num, b: num) = remainder(a, b); grad a: g; grad b: -(g * floor(a / b)); sample 1.0, 9.0; flag intzero;
+    remainder(a: num, b: num) = remainder(a, b); grad a: g; grad b: -(g * floor(a / b)); sample 1.0, 9.0; flag intzero; flag nobool;
     /// C's remainder: the result has the sign of the dividend.
-    fmod(a: num, b: num) = fmod(a, b); grad a: g; grad b: -(g * trunc(a / b)); sample 1.0, 9.0; flag intzero;
+    fmod(a: num, b: num) = fmod(a, b); grad a: g; grad b: -(g * trunc(a / b)); sample 1.0, 9.0; flag intzero; flag nobool;
     /// `input` to the power `exponent`.
     pow(a: num, b: num) = pow(a, b);
         grad a: select(eq(b, 0.0), 0.0 * g, g * b * pow(a, b - 1.0));
         grad b: select(both(eq(a, 0.0), ge(b, 0.0)), 0.0 * g, g * y * log(a));
-        sample 0.3, 2.5;
+        sample 0.3, 2.5; flag nobool;
     /// `-x`.
     neg(x: num) = -x; grad x: -g; alias "negative"; flag nobool;
     /// The absolute value.
-    abs(x: num) = abs(x); grad x: g * select(gt(x, 0.0), 1.0, select(lt(x, 0.0), -1.0, 0.0)); alias "absolute";
-    /// -1, 0 or 1 by the sign of x.
-    sign(x: num) = select(gt(x, 0.0), 1.0, select(lt(x, 0.0), 0.0 - 1.0, select(eq(x, x), 0.0, x))); grad x: 0.0 * g; alias "sgn";
+    abs(x: num) = abs(x); grad x: g * select(gt(x, 0.0), 1.0, select(lt(x, 0.0), -1.0, 0.0)); alias "absolute"; flag nobool;
+    /// -1, 0 or 1 by the sign of x; 0 for NaN.
+    sign(x: num) = select(gt(x, 0.0), 1.0, select(lt(x, 0.0), 0.0 - 1.0, 0.0)); grad x: 0.0 * g; alias "sgn";
     /// `x * x`.
     square(x: num) = x * x; grad x: 2.0 * g * x;
     /// `1 / x`.
@@ -235,8 +235,8 @@ pyrite_table::rows! {
         grad a: select(ne(c, 0.0), g, 0.0); grad b: select(ne(c, 0.0), 0.0, g); at "_"; flag condition;
     /// `value` where the mask is true.
     masked_fill_scalar(x: any, m: any; value) = select(ne(m, 0.0), value, x); grad x: select(ne(m, 0.0), 0.0, g); at "_"; flag condition;
-    /// 0 where x < 0, `values` where x == 0, 1 above.
-    heaviside(a: num, b: num) = select(eq(a, 0.0), b, select(lt(a, 0.0), 0.0, select(eq(a, a), 1.0, a)));
+    /// 0 where x < 0 or NaN, `values` where x == 0, 1 above.
+    heaviside(a: num, b: num) = select(eq(a, 0.0), b, select(gt(a, 0.0), 1.0, 0.0));
 
     // ---- activations --------------------------------------------------------------------------
 

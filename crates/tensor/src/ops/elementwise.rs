@@ -10,6 +10,7 @@ use crate::tensor::Tensor;
 use pyrite_core::backend::Formula;
 use pyrite_core::layout::broadcast;
 use pyrite_core::plan::{self, Overlap, Plan};
+use pyrite_core::rows::table::id;
 use pyrite_core::rows::{Class, Row, RowId, Use, flag};
 use pyrite_core::{
     DType, Device, Dims, Layout, Promotion, Result, Scalar, bail, ensure, plan::Operand as PlanOperand,
@@ -35,6 +36,7 @@ fn is_condition(row: &Row, i: usize) -> bool {
 }
 
 fn resolve(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Types> {
+    check_operands(row, ops)?;
     let mut p = Promotion::default();
     for (i, o) in ops.iter().enumerate() {
         if is_condition(row, i) {
@@ -78,8 +80,7 @@ fn types(row: &'static Row, mut common: DType, params: &[Scalar]) -> Result<Type
                 ensure!(
                     !row.has(flag::NOBOOL),
                     Runtime,
-                    "{}: the `-` operator, or {}() with bool tensors, is not supported. Use logical_not, bitwise_xor or logical_xor, or convert to an integer dtype first.",
-                    row.name,
+                    "\"{}\" is not implemented for 'Bool' (nor is the operator of that name). Use logical_not, bitwise_xor or logical_xor, or convert to an integer dtype first.",
                     row.name
                 );
                 // Computed in bytes, stored as `!= 0`.
@@ -242,9 +243,36 @@ fn uniform<'a>(row: &Row, ops: &[Operand<'a>]) -> Option<&'a Tensor> {
     Some(first)
 }
 
+/// Refuses what PyTorch refuses whatever the promoted dtype: subtraction with a bool on either side,
+/// and an integer tensor to the power of a negative number.
+#[inline]
+fn check_operands(row: &Row, ops: &[Operand]) -> Result<()> {
+    if row.id == id::SUB {
+        let is_bool = |o: &Operand| match o {
+            Operand::Tensor(t) => t.dtype().is_bool(),
+            Operand::Number(s) => matches!(s, Scalar::Bool(_)),
+        };
+        ensure!(
+            !ops.iter().any(is_bool),
+            Runtime,
+            "sub: Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
+        );
+    } else if row.id == id::POW {
+        if let [Operand::Tensor(t), Operand::Number(s)] = ops {
+            ensure!(
+                t.dtype().is_float() || matches!(s, Scalar::Float(_)) || s.i64() >= 0,
+                Runtime,
+                "pow: Integers to negative integer powers are not allowed."
+            );
+        }
+    }
+    Ok(())
+}
+
 /// A row on operands, out of place. This is what every elementwise op is.
 pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tensor> {
     if let Some(first) = uniform(row, ops) {
+        check_operands(row, ops)?;
         let types = types(row, first.dtype(), params)?;
         let layout = Layout::of(first.shape(), first.strides(), 0);
         let out = Tensor::empty_strided(layout, types.out, first.device())?;
@@ -258,6 +286,7 @@ pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tens
     if row.has(flag::INTSELF) {
         if let Operand::Tensor(t) = &ops[0] {
             if !t.dtype().is_float() {
+                ensure!(!t.dtype().is_bool(), Runtime, "\"{}\" is not implemented for 'Bool'", row.name);
                 return super::clone(t);
             }
         }

@@ -219,7 +219,11 @@ fn rows(list: &mut Vec<Op>) {
         }
         let nn = r.namespace == "nn";
         let method = if nn { 0 } else { Forms::METHOD };
-        let out = if r.name.starts_with("is") { 0 } else { Forms::OUT };
+        let out = if r.name.starts_with("is") && !r.name.ends_with("posinf") && !r.name.ends_with("neginf") {
+            0
+        } else {
+            Forms::OUT
+        };
         list.push(Op {
             name: r.name,
             namespace: r.namespace,

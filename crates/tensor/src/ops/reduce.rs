@@ -86,9 +86,13 @@ pub fn sum(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType>
     let y = reduce_raw(ReduceOp::Row(id::SUM), t, &mask, keepdim, out, &[])?;
     if needs_grad(&[t]) {
         let shape: Dims = t.shape().into();
-        autograd::attach("SumBackward1", &[t], &[&y], &[], move |cx| {
-            Ok(smallvec![Some(spread(&cx.grad(0)?, &shape, &mask, keepdim)?)])
-        });
+        autograd::attach(
+            if dims.is_some() { "SumBackward1" } else { "SumBackward0" },
+            &[t],
+            &[&y],
+            &[],
+            move |cx| Ok(smallvec![Some(spread(&cx.grad(0)?, &shape, &mask, keepdim)?)]),
+        );
     }
     Ok(y)
 }
@@ -127,10 +131,16 @@ pub fn mean(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType
     if needs_grad(&[t]) {
         let shape: Dims = t.shape().into();
         let n = count(t, &mask) as f64;
-        autograd::attach("MeanBackward1", &[t], &[&y], &[], move |cx| {
-            let g = super::div(&cx.grad(0)?, n)?;
-            Ok(smallvec![Some(spread(&g, &shape, &mask, keepdim)?)])
-        });
+        autograd::attach(
+            if dims.is_some() { "MeanBackward1" } else { "MeanBackward0" },
+            &[t],
+            &[&y],
+            &[],
+            move |cx| {
+                let g = super::div(&cx.grad(0)?, n)?;
+                Ok(smallvec![Some(spread(&g, &shape, &mask, keepdim)?)])
+            },
+        );
     }
     Ok(y)
 }
