@@ -366,7 +366,6 @@ def test_creation():
     assert torch.tensor([[1, 2.5], [True, 4]]).dtype == torch.float32
     assert torch.tensor(np.arange(3)).dtype == torch.int64
     assert torch.as_tensor([1, 2]).tolist() == [1, 2]
-    assert torch.tril_indices(2, 2).tolist() == [[0, 1, 1], [0, 0, 1]]
     assert [t.tolist() for t in torch.meshgrid(torch.arange(2), torch.arange(2), indexing="ij")] == [
         [[0, 0], [1, 1]], [[0, 1], [0, 1]],
     ]  # fmt: skip
