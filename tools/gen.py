@@ -1,7 +1,7 @@
 """Writes python/pyrite/_C.pyi and docs/ops.md from the built module: its op registry and its own signatures.
 
-python tools/gen.py            # write
-python tools/gen.py --check    # exit 1 if a file is stale
+    python tools/gen.py            # write
+    python tools/gen.py --check    # exit 1 if a file is stale
 """
 
 import argparse
@@ -157,9 +157,7 @@ def ops_stub(ops, form, indent=""):
             for s in sigs:
                 if many:
                     lines.append(f"{indent}@overload")
-                lines.append(
-                    f"{indent}def {name}({s}) -> {'Tensor' if name.endswith('_') else 'Any' if many else result_of(op)}: ..."
-                )
+                lines.append(f"{indent}def {name}({s}) -> {'Tensor' if name.endswith('_') else 'Any' if many else result_of(op)}: ...")
     return lines
 
 
@@ -259,9 +257,7 @@ def class_stub(cls, ops=()):
 
 def stub():
     ops = C._registry()
-    named = {
-        n for op in ops if op["namespace"] == "" and "function" in op["forms"] for n in [op["name"], *op["aliases"]]
-    }
+    named = {n for op in ops if op["namespace"] == "" and "function" in op["forms"] for n in [op["name"], *op["aliases"]]}
     lines = [HEADER]
     # Inside `Tensor`, names such as `float` are methods, so that annotations there use the underscored aliases.
     classes, functions, values = [], [], []
@@ -299,13 +295,7 @@ def docs():
     for op in ops:
         if op["namespace"] != seen:
             seen = op["namespace"]
-            out += [
-                "",
-                f"## {titles.get(seen, 'pyrite.' + seen)}",
-                "",
-                "| op | forms | signature | what it does |",
-                "| --- | --- | --- | --- |",
-            ]
+            out += ["", f"## {titles.get(seen, 'pyrite.' + seen)}", "", "| op | forms | signature | what it does |", "| --- | --- | --- | --- |"]
         forms = "".join(f[0] for f in op["forms"])
         sigs = "<br>".join(f"`{s}`".replace("|", "\\|") for s in op["signatures"])
         also = f" Also: {', '.join(f'`{a}`' for a in op['aliases'])}." if op["aliases"] else ""
