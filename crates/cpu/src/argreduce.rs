@@ -62,6 +62,34 @@ impl<T: Ordered, const MIN: bool> ArchKernel for Step<T, MIN> {
     }
 }
 
+/// The first position of `v`, which is there (for a NaN: of any NaN).
+struct Search<'a, T> {
+    x: &'a [T],
+    v: T,
+}
+
+impl<T: Ordered> ArchKernel for Search<'_, T> {
+    type Out = usize;
+    #[inline(always)]
+    fn run<A: Arch>(self) -> usize {
+        let nan = self.v.nan();
+        let mut passed = 0;
+        // Whole groups without an early exit, so that they are compared as vectors.
+        for group in self.x.chunks(128) {
+            let mut hit = false;
+            for e in group {
+                hit |= (*e == self.v) | (nan & e.nan());
+            }
+            if hit {
+                let at = group.iter().position(|e| *e == self.v || (nan && e.nan()));
+                return passed + at.unwrap_or(0);
+            }
+            passed += group.len();
+        }
+        0
+    }
+}
+
 trait Position: Copy {
     fn of(i: usize) -> Self;
 }
@@ -246,9 +274,7 @@ impl<T: Ordered> Job<'_, T> {
                     (&raw const v).cast::<T>().read()
                 };
                 if best.is_none_or(|b| beats::<T, MIN>(v, b.0)) {
-                    let i =
-                        if v.nan() { x.iter().position(|e| e.nan()) } else { x.iter().position(|e| *e == v) };
-                    let i = i.unwrap_or(0);
+                    let i = dispatch_on(self.isa, Search { x, v });
                     best = Some((x[i], t + i));
                     if v.nan() {
                         break;

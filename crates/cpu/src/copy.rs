@@ -2,6 +2,7 @@
 //! engines share.
 
 use crate::cast::cast;
+use crate::gemm::transpose::transpose;
 use crate::map::Tiles;
 use crate::pool;
 use crate::simd::{Arch, ArchKernel, Lanes, dispatch};
@@ -80,13 +81,85 @@ pub(crate) unsafe fn scatter(size: usize, n: usize, dst: *mut u8, stride: isize,
     }
 }
 
+/// `runs` runs of `n` elements to consecutive places: run r starts `r * across` bytes after the first.
+///
+/// # Safety
+/// The source is valid for this; `dst` too, and for 64 bytes more, which may be overwritten.
+pub(crate) unsafe fn gather_runs(
+    size: usize,
+    n: usize,
+    runs: usize,
+    dst: *mut u8,
+    src: *const u8,
+    along: isize,
+    across: isize,
+) {
+    dispatch(Runs { size, n, runs, dst, src, along, across })
+}
+
+struct Runs {
+    size: usize,
+    n: usize,
+    runs: usize,
+    dst: *mut u8,
+    src: *const u8,
+    along: isize,
+    across: isize,
+}
+
+impl ArchKernel for Runs {
+    type Out = ();
+    #[inline(always)]
+    fn run<A: Arch>(self) {
+        let Runs { size, n, runs, dst, src, along, across } = self;
+        let dense = along == size as isize;
+        // SAFETY: the caller of `gather_runs` promises runs x n elements; a group of 16 bytes written
+        // beyond a run is overwritten by the next one, or lies in the spare 64 bytes.
+        unsafe {
+            by_size!(size, |T| {
+                let w = 16 / size_of::<T>();
+                for r in 0..runs {
+                    let s = src.offset(r as isize * across);
+                    let d = dst.cast::<T>().add(r * n);
+                    if along == 0 {
+                        let v = s.cast::<T>().read_unaligned();
+                        let mut i = 0;
+                        while i < n {
+                            // Constant length: one store of a vector.
+                            for j in 0..w {
+                                d.add(i + j).write_unaligned(v);
+                            }
+                            i += w;
+                        }
+                    } else if dense && n >= 16 {
+                        s.cast::<T>().copy_to_nonoverlapping(d, n);
+                    } else {
+                        for i in 0..n {
+                            let v = s.offset(i as isize * along).cast::<T>().read_unaligned();
+                            d.add(i).write_unaligned(v);
+                        }
+                    }
+                }
+            })
+        }
+    }
+}
+
 /// `n` consecutive copies of the element at `value`.
 ///
 /// # Safety
 /// `dst` is valid for `n` elements, `value` for one.
 pub(crate) unsafe fn splat(size: usize, n: usize, dst: *mut u8, value: *const u8) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; the pattern is a vector of whole elements.
     unsafe {
+        if n * size >= 256 {
+            let mut pattern = [0u8; 64];
+            for p in pattern.chunks_exact_mut(size) {
+                value.copy_to_nonoverlapping(p.as_mut_ptr(), size);
+            }
+            let src = pattern.as_ptr();
+            return dispatch(Stream { dst, src, bytes: n * size, pattern: true, past: false });
+        }
         by_size!(size, |T| {
             let v = value.cast::<T>().read_unaligned();
             let d = dst.cast::<T>();
@@ -103,6 +176,8 @@ struct Stream {
     bytes: usize,
     /// The source does not move: a vector's worth of a pattern.
     pattern: bool,
+    /// Past the caches.
+    past: bool,
 }
 
 impl ArchKernel for Stream {
@@ -116,7 +191,12 @@ impl ArchKernel for Stream {
             let fixed = if self.pattern { A::F64::load(self.src.cast()) } else { A::F64::splat(0.0) };
             while i + w <= self.bytes {
                 let v = if self.pattern { fixed } else { A::F64::load(self.src.add(i).cast()) };
-                v.stream(self.dst.add(i).cast());
+                let d = self.dst.add(i).cast();
+                if self.past {
+                    v.stream(d)
+                } else {
+                    v.store(d)
+                }
                 i += w;
             }
             let s = if self.pattern { self.src } else { self.src.add(i) };
@@ -130,7 +210,7 @@ impl ArchKernel for Stream {
 /// # Safety
 /// Both ranges are valid and disjoint; `dst` is aligned to 64 bytes.
 pub(crate) unsafe fn stream(dst: *mut u8, src: *const u8, bytes: usize) {
-    dispatch(Stream { dst, src, bytes, pattern: false })
+    dispatch(Stream { dst, src, bytes, pattern: false, past: true })
 }
 
 /// Copies consecutive bytes on all threads.
@@ -294,10 +374,8 @@ unsafe fn row(size: usize, n: usize, dst: *mut u8, ds: isize, src: *const u8, ss
 unsafe fn transposed(plan: &Plan, size: usize, d: usize) {
     // Planes of 0 x d, everything else outside.
     let mut outer = *plan;
-    let last = plan.ndim - 1;
     for k in 0..2 {
         outer.strides[k].swap(1, d);
-        let _ = last;
     }
     outer.shape.swap(1, d);
     let (n0, n1) = (outer.shape[0], outer.shape[1]);
@@ -339,23 +417,29 @@ unsafe fn transposed(plan: &Plan, size: usize, d: usize) {
     });
 }
 
-/// `dst[j][i] = src[i][j]`, i < n0 (dense in dst), j < n1 (dense in src).
+/// `dst[j][i] = src[i][j]`, i < n0 (dense in dst), j < n1 (dense in src); strides in bytes.
 unsafe fn block<T: Copy>(n0: usize, n1: usize, dst: *mut u8, ds: isize, src: *const u8, ss: isize) {
-    const B: usize = 16;
-    let mut i0 = 0;
-    while i0 < n0 {
+    // Two sides of a block fit the second-level cache, so that lines are read and written once.
+    const B: usize = 128;
+    let size = size_of::<T>() as isize;
+    let whole = ds > 0 && ss > 0 && ds % size == 0 && ss % size == 0;
+    for i0 in (0..n0).step_by(B) {
         let ni = B.min(n0 - i0);
-        for j in 0..n1 {
-            // SAFETY: inside the plane.
-            unsafe {
-                let d = dst.offset(j as isize * ds).cast::<T>().add(i0);
-                let s = src.offset(i0 as isize * ss).cast::<T>().add(j);
+        // SAFETY: inside the plane.
+        unsafe {
+            let s = src.offset(i0 as isize * ss).cast::<T>();
+            let d = dst.cast::<T>().add(i0);
+            if whole {
+                transpose(s, (ss / size) as usize, d, (ds / size) as usize, ni, n1);
+                continue;
+            }
+            for j in 0..n1 {
+                let (d, s) = (d.byte_offset(j as isize * ds), s.add(j));
                 for i in 0..ni {
                     d.add(i).write_unaligned(s.byte_offset(i as isize * ss).read_unaligned());
                 }
             }
         }
-        i0 += ni;
     }
 }
 
@@ -392,18 +476,116 @@ pub fn fill(dst: Arr, value: Scalar) -> Result<()> {
     pool::parallel(chunks, bytes as u64 / 12, &|c| {
         let m = piece.min(bytes - c * piece);
         let d = (start + c * piece) as *mut u8;
-        // SAFETY: disjoint pieces of the array; pieces start at multiples of 64 bytes, hence at whole
-        // elements, and `past` means that they are aligned.
-        unsafe {
-            if past {
-                dispatch(Stream { dst: d, src: pattern.as_ptr(), bytes: m, pattern: true });
-                crate::simd::fence();
-            } else if one[..size].iter().all(|b| *b == one[0]) {
-                d.write_bytes(one[0], m);
-            } else {
-                splat(size, m / size, d, pattern.as_ptr());
-            }
+        // Disjoint pieces of the array: they start at multiples of 64 bytes, hence at whole elements and
+        // copies of the pattern, and `past` means that they are aligned.
+        dispatch(Stream { dst: d, src: pattern.as_ptr(), bytes: m, pattern: true, past });
+        if past {
+            crate::simd::fence();
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::reduce::tests::{read, store};
+
+    /// Row-major reading of a layout.
+    fn order(l: &Layout) -> Vec<usize> {
+        (0..l.numel())
+            .map(|mut i| {
+                let mut at = l.offset() as isize;
+                for d in (0..l.ndim()).rev() {
+                    at += (i % l.shape()[d]) as isize * l.strides()[d];
+                    i /= l.shape()[d];
+                }
+                at as usize
+            })
+            .collect()
+    }
+
+    fn arr<'a>(p: *mut u8, d: DType, l: &'a Layout) -> Arr<'a> {
+        Arr { ptr: p.wrapping_add(l.offset() * d.size()), dtype: d, shape: l.shape(), strides: l.strides() }
+    }
+
+    #[test]
+    fn every_layout_pair() {
+        for shape in
+            [[1usize, 1, 1], [2, 3, 5], [1, 70, 90], [3, 130, 200], [2, 17, 300], [40, 1, 33], [300, 7, 3]]
+        {
+            let mut layouts = vec![Layout::contiguous(&shape)];
+            for p in [[0usize, 2, 1], [2, 1, 0], [1, 0, 2], [2, 0, 1]] {
+                let inner: Vec<usize> = p.iter().map(|i| shape[*i]).collect();
+                let mut back = [0i64; 3];
+                p.iter().enumerate().for_each(|(i, k)| back[*k] = i as i64);
+                layouts.push(Layout::contiguous(&inner).permute(&back).unwrap());
+            }
+            let wide = Layout::contiguous(&[shape[0], shape[1], shape[2] * 2]);
+            layouts.push(wide.slice(2, 1, shape[2], 2).unwrap());
+            layouts.push(wide.slice(2, 2 * shape[2] - 1, shape[2], -2).unwrap());
+            for (from, to) in [
+                (DType::F32, DType::F32),
+                (DType::F64, DType::F64),
+                (DType::U8, DType::U8),
+                (DType::I16, DType::I16),
+                (DType::C128, DType::C128),
+                (DType::F32, DType::F64),
+                (DType::I64, DType::F32),
+                (DType::F32, DType::F16),
+                (DType::F32, DType::C64),
+            ] {
+                for a in &layouts {
+                    for b in &layouts {
+                        let room = |l: &Layout| l.extent().unwrap().1 as usize + 1;
+                        let v: Vec<f64> = (0..room(a)).map(|i| (i * 31 % 113) as f64).collect();
+                        let src = store(from, &v);
+                        let mut dst = store(to, &vec![99.0; room(b)]);
+                        copy(arr(dst.as_mut_ptr(), to, b), arr(src.as_ptr().cast_mut(), from, a)).unwrap();
+                        let got = read(to, &dst);
+                        for (x, y) in order(a).iter().zip(order(b)) {
+                            assert_eq!(v[*x], got[y], "{shape:?} {a:?} -> {b:?} {from} {to}");
+                        }
+                        // Nothing else was touched.
+                        let mut seen = vec![false; room(b)];
+                        order(b).iter().for_each(|i| seen[*i] = true);
+                        assert!(seen.iter().zip(&got).all(|(s, g)| *s || *g == 99.0));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn broadcast_and_large() {
+        let n = STREAM_BYTES / 4 + 77;
+        let l = Layout::contiguous(&[n]);
+        let out = crate::alloc::Block::new(n * 4).unwrap();
+        let y = arr(out.as_ptr(), DType::F32, &l);
+        // SAFETY: the block holds n floats.
+        let all = unsafe { std::slice::from_raw_parts(out.as_ptr().cast::<f32>(), n) };
+        fill(y, Scalar::Float(2.5)).unwrap();
+        assert!(all.iter().all(|v| *v == 2.5));
+        let one = [7.0f32];
+        let zero = Layout::new(&[n][..], &[0isize][..], 0);
+        copy(y, arr(one.as_ptr().cast_mut().cast(), DType::F32, &zero)).unwrap();
+        assert!(all.iter().all(|v| *v == 7.0));
+        let src: Vec<f32> = (0..n).map(|i| i as f32).collect();
+        copy(y, arr(src.as_ptr().cast_mut().cast(), DType::F32, &l)).unwrap();
+        assert!(all == src);
+    }
+
+    #[test]
+    fn fills_touch_their_elements_only() {
+        for d in [DType::Bool, DType::I16, DType::F32, DType::C128] {
+            let l = Layout::contiguous(&[50, 8]).slice(1, 1, 3, 2).unwrap();
+            let mut b = store(d, &vec![0.0; 400]);
+            fill(arr(b.as_mut_ptr(), d, &l), Scalar::Int(1)).unwrap();
+            let got = read(d, &b);
+            let mut want = vec![0.0; 400];
+            order(&l).iter().for_each(|i| want[*i] = 1.0);
+            assert_eq!(got, want);
+        }
+    }
 }

@@ -9,7 +9,7 @@
 mod cost;
 
 use crate::cast::{Cast, cast};
-use crate::copy::{gather, scatter, splat, stream};
+use crate::copy::{gather, gather_runs, scatter, splat, stream};
 use crate::pool;
 use crate::simd::{Isa, isa};
 use pyrite_core::backend::Formula;
@@ -22,9 +22,13 @@ use std::ops::Range;
 
 /// Bytes of one tile: with two or three operands they stay in the first-level cache.
 const TILE_BYTES: usize = 8192;
+/// Room after a tile: `gather_runs` writes whole vectors.
+const SPARE: usize = 64;
 /// Outputs from here on are written past the caches: they would push everything else out, and would
 /// be gone before the next op reads them.
 const STREAM_BYTES: usize = 16 << 20;
+/// Up to here `small` does it.
+const SMALL: usize = 128;
 /// Smallest piece of work for one thread, in elements.
 const GRAIN: usize = 16 << 10;
 
@@ -88,7 +92,7 @@ pub(crate) struct Tiles<'a> {
 }
 
 #[repr(C, align(64))]
-struct Buffers([[MaybeUninit<[u8; TILE_BYTES]>; 2]; MAX_OPERANDS]);
+struct Buffers([[MaybeUninit<[u8; TILE_BYTES + SPARE]>; 2]; MAX_OPERANDS]);
 
 impl Buffers {
     fn at(&mut self, operand: usize, which: usize) -> *mut u8 {
@@ -160,8 +164,12 @@ impl<'a> Tiles<'a> {
                 }
             });
         }
+        // SAFETY: the caller's promise.
+        if plan.numel <= SMALL && plan.ndim == 1 && unsafe { self.small() } {
+            return;
+        }
         let largest = (0..k).map(|i| plan.dtypes[i].size().max(self.want[i].size())).max().unwrap_or(8);
-        self.tile = TILE_BYTES / largest.max(8);
+        self.tile = (TILE_BYTES / largest).min(4096);
         let len = plan.shape[0];
         let this = &self;
         if len > self.tile / 2 {
@@ -181,6 +189,33 @@ impl<'a> Tiles<'a> {
                 unsafe { this.short(per, r) }
             });
         }
+    }
+
+    /// A few elements, dense or one for all (`x * 2`): without the large buffers, whose pages cost more
+    /// than the work. False if the operands are not like that.
+    unsafe fn small(&self) -> bool {
+        let plan = self.plan;
+        let (n, k) = (plan.numel, plan.operands);
+        let dense =
+            |i: usize| plan.strides[i][0] == plan.dtypes[i].size() as isize && plan.dtypes[i] == self.want[i];
+        if !dense(0) || !(1..k).all(|i| dense(i) || (plan.strides[i][0] == 0 && self.want[i].size() <= 8)) {
+            return false;
+        }
+        let mut room = [const { MaybeUninit::<[u64; SMALL]>::uninit() }; MAX_OPERANDS - 1];
+        let mut ins = [std::ptr::null::<u8>(); MAX_OPERANDS];
+        // SAFETY: n <= SMALL elements of at most 8 bytes in each tile; operands are dense or one element.
+        unsafe {
+            for i in 1..k {
+                ins[i - 1] = plan.ptrs[i];
+                if !dense(i) {
+                    let tile = room[i - 1].as_mut_ptr().cast();
+                    self.fill_tile(i, tile, plan.ptrs[i], n, self.cast_in(i));
+                    ins[i - 1] = tile;
+                }
+            }
+            (self.kernel)(n, plan.ptrs[0], ins.as_ptr(), self.params.as_ptr());
+        }
+        true
     }
 
     fn split(units: usize, grain: usize, work: impl Fn() -> u64, f: &(dyn Fn(Range<usize>) + Sync)) {
@@ -362,9 +397,7 @@ impl<'a> Tiles<'a> {
                 let raw = if casts[i].is_some() { buf.at(i, 1) } else { tile };
                 // SAFETY: a run has len elements; `per` of them fit the tile.
                 unsafe {
-                    for r in 0..per.min(runs) {
-                        gather(size, len, raw.add(r * len * size), plan.ptrs[i], plan.strides[i][0]);
-                    }
+                    gather_runs(size, len, per.min(runs), raw, plan.ptrs[i], plan.strides[i][0], 0);
                     if let Some(c) = casts[i] {
                         c(len * per.min(runs), tile, raw);
                     }
@@ -379,17 +412,24 @@ impl<'a> Tiles<'a> {
             // SAFETY: runs first..end exist; their m elements fit the tiles.
             unsafe {
                 if any {
-                    let mut at = 0;
-                    plan.for_runs(first..end, |ptrs| {
-                        for i in 1..k {
-                            if ways[i] == Way::Gather {
-                                let size = plan.dtypes[i].size();
-                                let raw = buf.at(i, casts[i].is_some() as usize);
-                                gather(size, len, raw.add(at * size), ptrs[i], plan.strides[i][0]);
+                    // Runs that follow each other along dimension 1 at once.
+                    let side = if plan.ndim > 1 { plan.shape[1] } else { 1 };
+                    let mut run = first;
+                    while run < end {
+                        let n = (side - run % side).min(end - run);
+                        plan.for_runs(run..run + 1, |ptrs| {
+                            for i in 1..k {
+                                if ways[i] == Way::Gather {
+                                    let size = plan.dtypes[i].size();
+                                    let raw = buf.at(i, casts[i].is_some() as usize);
+                                    let raw = raw.add((run - first) * len * size);
+                                    let s = plan.strides[i];
+                                    gather_runs(size, len, n, raw, ptrs[i], s[0], s[1]);
+                                }
                             }
-                        }
-                        at += len;
-                    });
+                        });
+                        run += n;
+                    }
                 }
                 for i in 1..k {
                     let p = plan.ptrs[i].wrapping_add(first * len * plan.dtypes[i].size());

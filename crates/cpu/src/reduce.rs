@@ -384,6 +384,14 @@ impl Job<'_> {
         let block = self.block();
         let parts = inner.n.div_ceil(block);
         let direct = self.load.direct(inner.s);
+        if units.len() == 1 && direct {
+            let p = base
+                .wrapping_offset(Split::offset(&s.reduced[1..], units.start / parts))
+                .wrapping_offset((units.start % parts * block) as isize * inner.s);
+            let m = block.min(inner.n - units.start % parts * block);
+            // SAFETY: m elements of the one run.
+            return unsafe { self.call(What::Row, m, acc, p, 0, 0) };
+        }
         let mut tiles = Tiles::new();
         // The tree: `levels[i]` holds the result of 2^i blocks where bit i of `done` is set.
         let mut levels = [[0u64; 2]; 64];

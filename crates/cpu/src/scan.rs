@@ -289,6 +289,11 @@ fn scan<T: Copy + Send + Sync, K: Scan<T>>(dst: Arr, src: Arr, dim: usize) -> Re
     Ok(())
 }
 
+/// Keeps the compiler from turning the rare update into selects.
+#[cold]
+#[inline(never)]
+fn update() {}
+
 /// Running extremum with its position; the last of equal elements wins, NaN stays.
 fn extremum<T: crate::argreduce::Ordered + Send + Sync>(
     dst: Arr,
@@ -316,8 +321,10 @@ fn extremum<T: crate::argreduce::Ordered + Send + Sync>(
                 let (mut best, mut at) = (*s, 0i64);
                 for i in 0..n as isize {
                     let x = *s.offset(i * ss);
-                    let ahead = if min { x <= best } else { x >= best };
-                    if x.nan() || (!best.nan() && ahead) {
+                    // Most elements change nothing: a branch, which is predicted, not a chain of selects.
+                    let behind = if min { x > best } else { x < best };
+                    if !behind && (x.nan() || !best.nan()) {
+                        update();
                         (best, at) = (x, i as i64);
                     }
                     *d.offset(i * ds) = best;
