@@ -220,7 +220,7 @@ unsafe fn copy_bytes(dst: *mut u8, src: *const u8, bytes: usize) {
         return unsafe { src.copy_to(dst, bytes) };
     }
     let (n, size) = pool::chunks(bytes, GRAIN_BYTES);
-    let past = bytes >= STREAM_BYTES && dst as usize % 64 == 0;
+    let past = bytes >= STREAM_BYTES && (dst as usize).is_multiple_of(64);
     let (d, s) = (dst as usize, src as usize);
     pool::parallel(n, bytes as u64 / 10, &|c| {
         let m = size.min(bytes - c * size);
@@ -470,7 +470,7 @@ pub fn fill(dst: Arr, value: Scalar) -> Result<()> {
         return Ok(());
     }
     let bytes = n * size;
-    let past = bytes >= STREAM_BYTES && plan.ptrs[0] as usize % 64 == 0;
+    let past = bytes >= STREAM_BYTES && (plan.ptrs[0] as usize).is_multiple_of(64);
     let start = plan.ptrs[0] as usize;
     let (chunks, piece) = pool::chunks(bytes, GRAIN_BYTES);
     pool::parallel(chunks, bytes as u64 / 12, &|c| {

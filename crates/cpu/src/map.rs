@@ -151,7 +151,7 @@ impl<'a> Tiles<'a> {
             }
             let (n, size) = pool::chunks(plan.numel, GRAIN);
             let to_stream = plan.numel * plan.dtypes[0].size() >= STREAM_BYTES
-                && plan.ptrs[0] as usize % 64 == 0
+                && (plan.ptrs[0] as usize).is_multiple_of(64)
                 && !plan.ptrs[1..k].contains(&plan.ptrs[0]);
             return pool::parallel(n, work(), &|c| {
                 let start = c * size;
