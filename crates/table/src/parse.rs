@@ -330,7 +330,8 @@ impl Printer<'_> {
                         // their lowest value.
                         let dash = |t: &TokenTree| matches!(t, TokenTree::Punct(p) if p.as_char() == '-');
                         let before = out.len().checked_sub(2).map(|i| &out[i]);
-                        if out.last().is_some_and(dash) && !matches!(before, Some(t) if !matches!(t, TokenTree::Punct(_)))
+                        if out.last().is_some_and(dash)
+                            && !matches!(before, Some(t) if !matches!(t, TokenTree::Punct(_)))
                         {
                             out.pop();
                             out.extend(lit(&format!("-{value}"), id.span()));

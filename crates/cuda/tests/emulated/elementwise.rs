@@ -118,7 +118,9 @@ fn every_row(d: DType, tol: f64) {
     let mut done = 0;
     for row in ROWS.iter().filter(|r| r.class.takes(d.compute())) {
         // No driver runs these: shifts refuse bool, nan_to_num leaves integers alone.
-        if (d.is_bool() && row.has(pyrite_core::rows::flag::NOBOOL)) || (d.is_int() && row.name == "nan_to_num_scalars") {
+        if (d.is_bool() && row.has(pyrite_core::rows::flag::NOBOOL))
+            || (d.is_int() && row.name == "nan_to_num_scalars")
+        {
             continue;
         }
         let mut formulas = vec![Formula::Forward];
