@@ -68,7 +68,9 @@ def test_wrong_arguments_are_errors(call):
 
 @pytest.mark.pyrite
 def test_errors_name_the_signature():
-    with pytest.raises(TypeError, match=r"add\(\): argument 'other' \(position 1\) must be Tensor or Number, not str") as e:
+    with pytest.raises(
+        TypeError, match=r"add\(\): argument 'other' \(position 1\) must be Tensor or Number, not str"
+    ) as e:
         torch.ones(2).add("a")
     assert "alpha" in str(e.value)
     with pytest.raises(torch.ShapeError) as e:

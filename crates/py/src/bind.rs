@@ -526,7 +526,11 @@ fn definition(name: &str, call: Call, doc: String) -> *mut ffi::PyMethodDef {
 /// are listed in the text.
 fn doc(name: &str, op: &Op, sigs: &[Parsed], method: bool) -> String {
     if let [one] = sigs {
-        return format!("{name}{}\n--\n\n{}", one.python(method), op.doc);
+        return format!(
+            "{name}{}\n--\n\n{}",
+            one.python(method, !method && op.forms.has(Forms::OUT)),
+            op.doc
+        );
     }
     let mut text = format!("{}\n\nOverloads:", op.doc);
     for s in sigs {
@@ -555,11 +559,13 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
             }) || op.name.ends_with("_like");
             let inplace = name.ends_with('_') && !name.ends_with("__");
             // A name that comes twice gets the overloads of both (`where` with and without values).
-            if let Some(known) =
-                list.iter_mut().find(|e: &&mut Entry| e.name == name && e.op.namespace == op.namespace)
-            {
+            if let Some(at) = list.iter().position(|e| e.name == name && e.op.namespace == op.namespace) {
+                let known = &mut list[at];
                 known.sigs.extend(sigs);
                 known.factory |= factory;
+                if op.forms.has(Forms::METHOD) && !known.op.forms.has(Forms::METHOD) && !by_hand(name) {
+                    plan.push((at, name, true));
+                }
                 continue;
             }
             list.push(Entry { op, name, sigs, heavy: is_heavy(op), factory, inplace });

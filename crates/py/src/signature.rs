@@ -213,7 +213,7 @@ impl Parsed {
     }
 
     /// As `__text_signature__` wants it: names and defaults only.
-    pub fn python(&self, method: bool) -> String {
+    pub fn python(&self, method: bool, out: bool) -> String {
         let mut parts: Vec<String> = Vec::new();
         let mut starred = false;
         for (i, p) in self.params.iter().enumerate() {
@@ -232,6 +232,12 @@ impl Parsed {
             } else {
                 parts.push(format!("{}={}", p.name, p.default_text));
             }
+        }
+        if out {
+            if !starred {
+                parts.push("*".into());
+            }
+            parts.push("out=None".into());
         }
         format!("({})", parts.join(", "))
     }
