@@ -85,8 +85,6 @@ for _n in BINARY:
         RETURNS[f"__{_p}{_n}__"] = "Tensor"
 for _n in ("neg", "pos", "abs", "invert", "lt", "le", "gt", "ge"):
     RETURNS[f"__{_n}__"] = "Tensor"
-# They take tensors, numbers and arrays, and leave the rest to the other side.
-OPERANDS = {f"__{p}{n}__" for n in BINARY for p in ("", "r", "i")} | {f"__{n}__" for n in ("lt", "le", "gt", "ge")}
 
 
 class Param:
@@ -224,8 +222,7 @@ def plain_stub(name, f, indent="", static=False, first=None):
                 if p.kind is p.KEYWORD_ONLY and not seen_star:
                     args.append("*")
                     seen_star = True
-                kind = "Any" if name in OPERANDS else "Any"
-                args.append(f"{p.name}: {kind}" + ("" if p.default is p.empty else " = ..."))
+                args.append(f"{p.name}: Any" + ("" if p.default is p.empty else " = ..."))
                 if p.kind is p.POSITIONAL_ONLY and all(
                     q.kind is not p.POSITIONAL_ONLY for q in list(s.parameters.values())[i + 1 :]
                 ):
