@@ -7,8 +7,8 @@ use pyrite_core::{DType, Device, Dims, Result, bail};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// Gradients in input order; `None` where none flows.
 pub type Grads = SmallVec<[Option<Tensor>; 3]>;
@@ -96,9 +96,8 @@ pub struct NodeOf<R: ?Sized> {
     pub seq: u64,
     edges: Mutex<SmallVec<[Option<Edge>; 2]>>,
     pub outputs: SmallVec<[OutputInfo; 1]>,
-    /// There are hooks or retained gradients: one load on the hot path.
-    hooked: AtomicBool,
-    hooks: Mutex<Hooks>,
+    /// Absent for almost every node: making and dropping one costs nothing for hooks.
+    hooks: OnceLock<Box<Mutex<Hooks>>>,
     rule: R,
 }
 
@@ -135,11 +134,10 @@ impl Node {
         self.with_edges(|e| e.get(i).and_then(Option::as_ref).map(|e| e.node.outputs[e.nr as usize].dtype))
     }
     fn hooks(&self) -> std::sync::MutexGuard<'_, Hooks> {
-        self.hooked.store(true, Ordering::Release);
-        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hooks.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner)
     }
     pub(super) fn is_hooked(&self) -> bool {
-        self.hooked.load(Ordering::Acquire)
+        self.hooks.get().is_some()
     }
     pub(super) fn add_tensor_hook(&self, nr: u32, id: u64, hook: Arc<dyn Hook>) {
         self.hooks().tensor.push((id, nr, hook));
@@ -175,7 +173,7 @@ impl Node {
         if !self.is_hooked() {
             return;
         }
-        if let Ok(h) = self.hooks.try_lock() {
+        if let Some(Ok(h)) = self.hooks.get().map(|h| h.try_lock()) {
             h.tensor.iter().for_each(|x| f(x.2.as_any()));
             h.pre.iter().chain(&h.post).for_each(|x| f(x.1.as_any()));
         }
@@ -248,8 +246,7 @@ pub fn make<R: Rule + 'static>(
         seq: NEXT.fetch_add(1, Ordering::Relaxed),
         edges: Mutex::new(edges),
         outputs,
-        hooked: AtomicBool::new(false),
-        hooks: Mutex::new(Hooks::default()),
+        hooks: OnceLock::new(),
         rule,
     })
 }
