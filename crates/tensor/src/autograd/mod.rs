@@ -214,11 +214,8 @@ impl Tensor {
         Ok(())
     }
 
-    /// The same data without history.
+    /// The same data without history: a tensor of its own, whose `requires_grad` is its own.
     pub fn detach(&self) -> Tensor {
-        if self.meta().is_none() {
-            return self.clone();
-        }
         self.alias()
     }
 
