@@ -8,6 +8,20 @@ use pyo3::types::PyDict;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Tells the CUDA room where pip's `nvidia-*` packages would be: the `nvidia` folder beside every
+/// entry of `sys.path`. They are only looked at when CUDA is first used.
+pub fn pass_library_dirs(py: Python) -> PyResult<()> {
+    let mut dirs = Vec::new();
+    for entry in py.import("sys")?.getattr("path")?.try_iter()? {
+        // Entries that are not paths are the import system's own business.
+        if let Ok(e) = entry?.extract::<PathBuf>() {
+            dirs.push(e.join("nvidia"));
+        }
+    }
+    pyrite_cuda::set_library_dirs(dirs);
+    Ok(())
+}
+
 /// Has this process asked a device to do something through these functions?
 static STARTED: AtomicBool = AtomicBool::new(false);
 

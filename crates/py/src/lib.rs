@@ -39,6 +39,7 @@ fn init(m: &Bound<PyModule>) -> PyResult<()> {
     hooks::register(m)?;
     autograd::register(m)?;
     function::register(m)?;
+    cuda::pass_library_dirs(m.py())?;
     cuda::register(m)?;
     data::register(m)?;
     interop::register(m)?;
