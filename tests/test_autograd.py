@@ -152,6 +152,44 @@ def test_grad_outputs():
     assert g.tolist() == [2, 40]
 
 
+NOTHING_SAVED = {
+    "add": lambda x: x + x,
+    "sub": lambda x: x - 3,
+    "neg": lambda x: -x,
+    "slice": lambda x: x[:2],
+    "mean": lambda x: x.mean(),
+    "cat": lambda x: torch.cat([x, x]),
+    "fill": lambda x: x.clone().fill_(1) + x,
+    "to": lambda x: x.double(),
+}
+SOMETHING_SAVED = {
+    "mul": lambda x: x * x,
+    "scale": lambda x: x * 2,
+    "exp": lambda x: x.exp(),
+    "where": lambda x: torch.where(torch.tensor([True, False, True]), x, x),
+    "slices": lambda x: x.clone()[:2].add_(1)._base,
+}
+
+
+@pytest.mark.parametrize("f", NOTHING_SAVED.values(), ids=NOTHING_SAVED)
+def test_a_graph_that_saved_nothing_runs_again(f):
+    x = torch.ones(3, requires_grad=True)
+    y = f(x).sum()
+    y.backward()
+    once = x.grad.clone()
+    y.backward()
+    assert x.grad.tolist() == (2 * once).tolist()
+
+
+@pytest.mark.parametrize("f", SOMETHING_SAVED.values(), ids=SOMETHING_SAVED)
+def test_a_graph_that_saved_something_does_not(f):
+    x = torch.ones(3, requires_grad=True)
+    y = f(x).sum()
+    y.backward()
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        y.backward()
+
+
 def test_create_graph_to_the_fourth_derivative():
     x = leaf(2.0)
     y = (x**5).sum()

@@ -208,6 +208,30 @@ def test_views_made_under_no_grad_refuse_in_place():
         v.mul_(2)
 
 
+def test_such_views_refuse_a_source_with_gradient():
+    """What decides is whether the write is recorded, not whether the view itself has a gradient."""
+    x = leaf(1, 3)
+    for write in (lambda v: v.mul_(x), lambda v: v.copy_(x), lambda v: v.__setitem__(0, x[0])):
+        plain = torch.ones(2, 3, dtype=torch.float64)
+        with torch.no_grad():
+            v = plain[:1]
+        with pytest.raises(RuntimeError, match="created in no_grad mode"):
+            write(v)
+        with pytest.raises(RuntimeError, match="returns multiple views"):
+            write(plain.split(1)[1])
+        assert plain.tolist() == [[1] * 3] * 2
+    # Without a gradient anywhere both kinds are plain memory; a view of one inherits the rule.
+    v.mul_(2)
+    plain.unbind(0)[1].mul_(3)
+    assert plain.tolist() == [[2] * 3, [3] * 3]
+    with pytest.raises(RuntimeError, match="returns multiple views"):
+        (leaf(2, 3) * 1).unbind(0)[0][1:].mul_(2)
+    y = leaf(2, 3) * 1
+    with torch.no_grad():
+        y.unbind(0)[0].mul_(2)
+    assert y.tolist() == [[2, 4, 6], [4, 5, 6]]
+
+
 def test_no_grad_writes_leave_the_graph_alone():
     x = leaf(3)
     y = x * 2

@@ -37,6 +37,8 @@ pyrite_table::rows! {
     sign(x: num) = select(gt(x, 0.0), 1.0, select(lt(x, 0.0), 0.0 - 1.0, 0.0)); grad x: 0.0 * g; alias "sgn";
     /// `x * x`.
     square(x: num) = x * x; grad x: 2.0 * g * x;
+    /// `x * x * x`: what `pow` with exponent 3 runs.
+    cube(x: num) = x * x * x; grad x: 3.0 * g * x * x; at "_";
     /// `1 / x`.
     reciprocal(x: float) = 1.0 / x; grad x: -(g * y * y); sample 0.4, 3.0;
     /// The square root.

@@ -8,7 +8,7 @@
 //!   it (`AsStrided` of the base) when it is next asked for.
 
 use super::node::{self, Ctx, Edge, Grads, Node, Rule};
-use super::{Meta, View, mode};
+use super::{Made, Meta, View, mode};
 use crate::ops;
 use crate::tensor::Tensor;
 use pyrite_core::{Layout, Result, bail, ensure};
@@ -26,13 +26,52 @@ pub(super) fn view_requires_grad(meta: &Meta) -> bool {
 
 /// Remembers that `view` looks into `of` (or into what `of` is a view of).
 pub fn set_view(view: &Tensor, of: &Tensor) {
-    let base = of.base().unwrap_or_else(|| {
-        // The base needs an identity so that a later write through the view can give it a history.
-        of.meta_or_new();
-        of.clone()
-    });
+    // The base needs an identity so that a later write through the view can give it a history.
+    let parent = of.meta_or_new().lock().view.as_ref().map(|v| (v.base.clone(), v.made));
+    let (base, made) = parent.unwrap_or_else(|| (of.clone(), Made::Plain));
+    // A view of a view that may not be written to may not be written to either.
+    let made = if made == Made::Plain && !mode::is_grad_enabled() { Made::NoGrad } else { made };
     let seen_version = view.storage().version();
-    view.meta_or_new().lock().view = Some(View { base, seen_version });
+    view.meta_or_new().lock().view = Some(View { base, seen_version, made });
+}
+
+/// Marks the results of an op that returns several views: they refuse recorded writes, because one
+/// node per view can't be rebased together.
+pub fn mark_several(views: &[Tensor]) {
+    for (i, v) in views.iter().enumerate() {
+        let Some(m) = v.meta() else { continue };
+        if let Some(view) = &mut m.lock().view {
+            view.made = match view.made {
+                Made::NoGrad | Made::SeveralNoGrad => Made::SeveralNoGrad,
+                _ => Made::Several(i as u32),
+            };
+        }
+    }
+}
+
+/// Refuses a write that is going to be recorded (`t` or another operand requires grad) to a view
+/// whose making forbids it. [`check`] does this if `t` itself requires grad; ops with other
+/// differentiable operands call it as well, before they write.
+pub fn check_recorded(op: &str, t: &Tensor) -> Result<()> {
+    let Some(made) = t.meta().and_then(|m| m.lock().view.as_ref().map(|v| v.made)) else { return Ok(()) };
+    let several = "This view is the output of a function that returns multiple views. Such functions do not allow the output views to be modified inplace. You should replace the inplace operation by an out-of-place one.";
+    let no_grad = "A view was created in no_grad mode and is being modified inplace with grad mode enabled.";
+    match made {
+        Made::Plain => Ok(()),
+        Made::NoGrad => bail!(
+            Runtime,
+            "{no_grad} Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked). ({op})"
+        ),
+        Made::SeveralNoGrad => bail!(Runtime, "{no_grad} {several} ({op})"),
+        Made::Several(i) => match t.grad_fn() {
+            Some(e) => bail!(
+                Runtime,
+                "Output {i} of {} is a view and is being modified inplace. {several} ({op})",
+                e.node.name.trim_end_matches("Backward0")
+            ),
+            None => bail!(Runtime, "A view is being modified inplace. {several} ({op})"),
+        },
+    }
 }
 
 /// See [`Tensor::grad_fn`].
@@ -94,8 +133,12 @@ pub fn check_write(op: &str, t: &Tensor) -> Result<()> {
     );
     if t.meta().is_some() && mode::is_grad_enabled() {
         if let Some(b) = t.base() {
+            let recorded = b.requires_grad();
+            if recorded || t.requires_grad() {
+                check_recorded(op, t)?;
+            }
             ensure!(
-                !(b.requires_grad() && b.is_leaf()),
+                !(recorded && b.is_leaf()),
                 Runtime,
                 "a view of a leaf Variable that requires grad is being used in an in-place operation. ({op})"
             );

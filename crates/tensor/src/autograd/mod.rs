@@ -57,6 +57,19 @@ pub struct View {
     pub base: Tensor,
     /// The storage version `grad_fn` belongs to; a newer one means the base was written to since.
     pub seen_version: u32,
+    pub made: Made,
+}
+
+/// How a view came to be: some may not be written to while a graph is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Made {
+    Plain,
+    /// Without recording, so that its history can't be told from that of its base.
+    NoGrad,
+    /// Result number n of an op that returns several views.
+    Several(u32),
+    /// Both.
+    SeveralNoGrad,
 }
 
 impl Default for Meta {

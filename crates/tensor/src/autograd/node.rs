@@ -331,7 +331,11 @@ where
         (self.f)(cx)
     }
     fn release(&self) {
-        let old = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let old = {
+            let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+            // What saved nothing can run again.
+            if saved.as_ref().is_some_and(|list| list.is_empty()) { None } else { saved.take() }
+        };
         drop(old);
     }
     fn bind(&self, node: &Arc<Node>) {

@@ -133,6 +133,9 @@ pub fn copy_(dst: &Tensor, src: &Tensor) -> Result<()> {
     );
     let same_bytes = dst.storage().same(src.storage());
     let recording = needs_grad(&[dst, src]);
+    if recording {
+        inplace::check_recorded("copy_", dst)?;
+    }
     if same_bytes {
         copy_raw(dst, &clone(&src.detach())?)?;
     } else {

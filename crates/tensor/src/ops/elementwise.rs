@@ -269,8 +269,57 @@ fn check_operands(row: &Row, ops: &[Operand]) -> Result<()> {
     Ok(())
 }
 
+/// `pow` with a number that a cheaper row computes, with the values PyTorch has for it (`(-inf) ** 0.5`
+/// is NaN as `sqrt` says, not infinity as C says); and `square` of bool, which counts in integers. None of
+/// these rows has parameters.
+#[inline]
+fn reroute<'a>(row: &Row, ops: &[Operand<'a>]) -> Option<(&'static Row, Operands<'a>)> {
+    if row.id == id::POW {
+        pow_row(ops)
+    } else if row.id == id::SQUARE {
+        square_row(ops)
+    } else {
+        None
+    }
+}
+
+fn square_row<'a>(ops: &[Operand<'a>]) -> Option<(&'static Row, Operands<'a>)> {
+    match ops {
+        [Operand::Tensor(t)] if t.dtype().is_bool() => {
+            Some((id::POW.row(), smallvec![ops[0], Operand::Number(Scalar::Int(2))]))
+        }
+        _ => None,
+    }
+}
+
+fn pow_row<'a>(ops: &[Operand<'a>]) -> Option<(&'static Row, Operands<'a>)> {
+    let [base @ Operand::Tensor(t), exponent @ Operand::Number(s)] = ops else { return None };
+    let d = t.dtype();
+    // Does the number leave the dtype alone? Then a row that does not see it may run.
+    let same = d.is_float() || d.is_int() && !matches!(s, Scalar::Float(_));
+    let float = d.is_float() || matches!(s, Scalar::Float(_));
+    if matches!(s, Scalar::Complex(..)) {
+        return None;
+    }
+    let alone = |r: RowId| Some((r.row(), smallvec![*base]));
+    match (s, s.f64()) {
+        // bool to the power of bool stays bool.
+        (Scalar::Bool(false), _) if d.is_bool() => Some((id::EQ.row(), smallvec![*base, *base])),
+        (_, 1.0) => Some((id::MUL.row(), smallvec![*base, *exponent])),
+        (_, 2.0) if same => alone(id::SQUARE),
+        (_, 3.0) if same => alone(id::CUBE),
+        (_, 0.5) if float => alone(id::SQRT),
+        (_, -0.5) if float => alone(id::RSQRT),
+        (_, -1.0) if float => alone(id::RECIPROCAL),
+        _ => None,
+    }
+}
+
 /// A row on operands, out of place. This is what every elementwise op is.
 pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tensor> {
+    if let Some((row, ops)) = reroute(row, ops) {
+        return run(row, &ops, params);
+    }
     if let Some(first) = uniform(row, ops) {
         check_operands(row, ops)?;
         let types = types(row, first.dtype(), params)?;
@@ -305,6 +354,9 @@ pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tens
 /// A row into an existing tensor (`out=`); returns the tensor to hand back, which is another one if
 /// `out` had to be resized.
 pub fn run_out(row: &'static Row, ops: &[Operand], params: &[Scalar], out: &Tensor) -> Result<Tensor> {
+    if let Some((row, ops)) = reroute(row, ops) {
+        return run_out(row, &ops, params, out);
+    }
     let types = resolve(row, ops, params)?;
     let tensors = tensors_of(ops);
     ensure!(
@@ -362,6 +414,9 @@ fn disentangle(o: &Operand, out: &Tensor) -> Result<Option<Tensor>> {
 
 /// A row writing into its first operand.
 pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<()> {
+    if let Some((row, ops)) = reroute(row, ops) {
+        return run_inplace(row, &ops, params);
+    }
     let Operand::Tensor(target) = ops[0] else {
         bail!(Type, "{}_(): the first argument must be a Tensor", row.name)
     };
@@ -412,6 +467,9 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
     // Gradients of the other inputs may need the value that is about to be overwritten.
     let tensors = tensors_of(ops);
     let recording = node::needs_grad(&tensors);
+    if recording {
+        inplace::check_recorded(row.name, target)?;
+    }
     let old =
         if recording && old_value_needed(row, ops) { Some(super::clone(&target.detach())?) } else { None };
     launch(row, Formula::Forward, types.compute, target, ops, params)?;
@@ -446,6 +504,7 @@ fn node_name(row: &'static Row) -> &'static str {
                     "clamp_scalars" | "clamp_tensors" => "clamp",
                     "masked_fill_scalar" => "masked_fill",
                     "nan_to_num_scalars" => "nan_to_num",
+                    "square" | "cube" => "pow",
                     n => n,
                 };
                 let camel: String = base.split('_').map(|w| w[..1].to_uppercase() + &w[1..]).collect();
@@ -575,12 +634,10 @@ impl Rule for RowRule {
                 continue;
             };
             let Some(formula) = self.row.grad(i) else {
-                if self.row.has(flag::POLYGAMMA) {
-                    bail!(
-                        NotImplemented,
-                        "the derivative of {} is polygamma, which is not available yet",
-                        self.row.name
-                    );
+                if let (true, Some(Owned::Tensor(x))) = (self.row.has(flag::POLYGAMMA), inputs.first()) {
+                    let slope = super::polygamma::polygamma(1, x)?;
+                    out.push(Some(super::to_dtype(&super::mul(&g, &slope)?, want)?));
+                    continue;
                 }
                 bail!(
                     NotImplemented,
@@ -628,7 +685,14 @@ impl Rule for RowRule {
         Ok(out)
     }
     fn release(&self) {
-        let old = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let old = {
+            let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+            // What saved nothing can run again.
+            let nothing = |(inputs, output): &(SmallVec<[Kept; 4]>, Option<Saved>)| {
+                output.is_none() && inputs.iter().all(|k| matches!(k, Kept::Nothing))
+            };
+            if saved.as_ref().is_some_and(nothing) { None } else { saved.take() }
+        };
         drop(old);
     }
     fn bind(&self, node: &Arc<Node>) {

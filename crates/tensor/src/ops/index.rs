@@ -685,11 +685,15 @@ pub fn index_put_(t: &Tensor, indices: &[Option<Tensor>], values: &Tensor, accum
     inplace::check("index_put_", t)?;
     let p = prepare(t, indices)?;
     let values = put_values("index_put_", t, values)?;
+    let recording = needs_grad(&[t, &values]);
+    if recording {
+        inplace::check_recorded("index_put_", t)?;
+    }
     let source =
         if values.storage().same(t.storage()) { super::clone(&values.detach())? } else { values.detach() };
     put_raw(t, &p, &source, accumulate)?;
     t.storage().bump_version();
-    if needs_grad(&[t, &values]) {
+    if recording {
         let node = closure("IndexPutBackward0", &[t, &values], &[t], &[], move |cx| {
             put_backward(cx, &p, accumulate)
         });

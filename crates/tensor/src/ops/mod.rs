@@ -18,6 +18,7 @@ pub mod norm;
 pub mod optim;
 pub mod pad;
 pub mod pointwise;
+pub mod polygamma;
 pub mod pool;
 pub mod reduce;
 pub mod scan_sort;
@@ -68,6 +69,7 @@ pub fn register() -> Vec<Op> {
     norm::register(&mut list);
     loss::register(&mut list);
     conv::register(&mut list);
+    polygamma::register(&mut list);
     pool::register(&mut list);
     pad::register(&mut list);
     dropout::register(&mut list);

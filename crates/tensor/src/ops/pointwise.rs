@@ -40,7 +40,7 @@ macro_rules! binary {
 unary! {
     neg NEG, abs ABS, exp EXP, log LOG, log1p LOG1P, sqrt SQRT, rsqrt RSQRT, square SQUARE, sin SIN, cos COS,
     tanh TANH, sigmoid SIGMOID, relu RELU, sign SIGN, isnan ISNAN, logical_not LOGICAL_NOT, reciprocal RECIPROCAL,
-    floor FLOOR, ceil CEIL, trunc TRUNC, bitwise_not BITWISE_NOT, gelu_erf GELU_ERF, gelu_tanh GELU_TANH,
+    floor FLOOR, ceil CEIL, trunc TRUNC, bitwise_not BITWISE_NOT, gelu_erf GELU_ERF, gelu_tanh GELU_TANH, digamma DIGAMMA,
 }
 binary! {
     add ADD, sub SUB, mul MUL, div DIV, pow POW, maximum MAXIMUM, minimum MINIMUM, eq EQ, ne NE, lt LT, le LE,

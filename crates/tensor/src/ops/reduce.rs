@@ -637,7 +637,7 @@ pub fn register(list: &mut Vec<Op>) {
         FUNCTION | METHOD | OUT,
         "The index of the greatest element (of the flattened tensor, or along `dim`).",
         "input: Tensor, dim: int? = None, keepdim: bool = False",
-        |a| Ok(arg("argmax", ArgOp::Max, a.tensor(0)?, a.int_opt(1)?, a.bool(2)?, false)?.0.into())
+        |a| Ok(arg_index("argmax", ArgOp::Max, a.tensor(0)?, a.int_opt(1)?, a.bool(2)?)?.into())
     );
     op!(
         list,
@@ -645,7 +645,7 @@ pub fn register(list: &mut Vec<Op>) {
         FUNCTION | METHOD | OUT,
         "The index of the smallest element (of the flattened tensor, or along `dim`).",
         "input: Tensor, dim: int? = None, keepdim: bool = False",
-        |a| Ok(arg("argmin", ArgOp::Min, a.tensor(0)?, a.int_opt(1)?, a.bool(2)?, false)?.0.into())
+        |a| Ok(arg_index("argmin", ArgOp::Min, a.tensor(0)?, a.int_opt(1)?, a.bool(2)?)?.into())
     );
     op!(list, "any", FUNCTION | METHOD | OUT, "True where any element (along `dim`) is true.",
         "input: Tensor", |a| Ok(truth("any", false, a.tensor(0)?, None, false)?.into());
@@ -702,6 +702,12 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, dim: ints, keepdim: bool = False",
         |a| Ok(logsumexp(a.tensor(0)?, a.ints(1)?, a.bool(2)?)?.into())
     );
+}
+
+/// `argmax` and `argmin`, which PyTorch does not have for bool (`max(dim=)` it does).
+fn arg_index(name: &str, op: ArgOp, t: &Tensor, dim: Option<i64>, keepdim: bool) -> Result<Tensor> {
+    ensure!(!t.dtype().is_bool(), Runtime, "{name}(): does not support bool input");
+    Ok(arg(name, op, t, dim, keepdim, false)?.0)
 }
 
 /// `max()` and `min()` of everything.

@@ -399,14 +399,22 @@ pub fn split_sizes(t: &Tensor, sizes: &[i64], dim: i64) -> Result<Vec<Tensor>> {
         Runtime,
         "split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), but got split_sizes={sizes:?}"
     );
+    sections("SplitWithSizesBackward0", t, sizes, d)
+}
+
+/// Consecutive sections of dimension `d`; `sizes` add up to it.
+fn sections(name: &'static str, t: &Tensor, sizes: &[i64], d: usize) -> Result<Vec<Tensor>> {
     let mut at = 0;
-    sizes
+    let views = sizes
         .iter()
         .map(|s| {
-            at += s;
-            narrow(t, d as i64, at - s, *s)
+            let (first, len) = (at, *s as usize);
+            at += len;
+            inject(name, t, Arc::new(move |l: &Layout| l.slice(d, first, len, 1)))
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    inplace::mark_several(&views);
+    Ok(views)
 }
 
 pub fn split(t: &Tensor, size: i64, dim: i64) -> Result<Vec<Tensor>> {
@@ -428,7 +436,7 @@ pub fn split(t: &Tensor, size: i64, dim: i64) -> Result<Vec<Tensor>> {
             break;
         }
     }
-    split_sizes(t, &sizes, dim)
+    sections("SplitBackward0", t, &sizes, d)
 }
 
 pub fn chunk(t: &Tensor, chunks: i64, dim: i64) -> Result<Vec<Tensor>> {
@@ -445,7 +453,11 @@ pub fn chunk(t: &Tensor, chunks: i64, dim: i64) -> Result<Vec<Tensor>> {
 pub fn unbind(t: &Tensor, dim: i64) -> Result<Vec<Tensor>> {
     ensure!(t.ndim() > 0, Index, "Dimension specified as {dim} but tensor has no dimensions");
     let d = wrap_dim("unbind", dim, t.ndim())?;
-    (0..t.shape()[d] as i64).map(|i| select(t, d as i64, i)).collect()
+    let views = (0..t.shape()[d] as i64)
+        .map(|i| inject("UnbindBackward0", t, Arc::new(move |l: &Layout| l.select(d, i))))
+        .collect::<Result<Vec<_>>>()?;
+    inplace::mark_several(&views);
+    Ok(views)
 }
 
 /// `movedim` for lists of dimensions.
