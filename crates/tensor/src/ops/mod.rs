@@ -20,6 +20,7 @@ pub mod pad;
 pub mod pointwise;
 pub mod polygamma;
 pub mod pool;
+mod record;
 pub mod reduce;
 pub mod scan_sort;
 pub mod shape;

@@ -1,0 +1,283 @@
+//! Table rows in the backward graph: what a run saves, and the one backward rule of all rows.
+
+use super::Operand;
+use super::elementwise::{Operands, Params, Types, launch, result_layout};
+use crate::autograd::inplace;
+use crate::autograd::node::{self, Ctx, Edge, Grads, Node, Rule};
+use crate::autograd::saved::Saved;
+use crate::tensor::Tensor;
+use pyrite_core::backend::Formula;
+use pyrite_core::rows::{Row, Use, flag};
+use pyrite_core::{DType, Result, Scalar, bail};
+use smallvec::{SmallVec, smallvec};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+pub(super) fn tensors_of<'a>(ops: &[Operand<'a>]) -> SmallVec<[&'a Tensor; 4]> {
+    ops.iter().filter_map(|o| if let Operand::Tensor(t) = o { Some(*t) } else { None }).collect()
+}
+
+pub(super) fn wants(o: &Operand) -> bool {
+    matches!(o, Operand::Tensor(t) if t.meta().is_some() && t.requires_grad())
+}
+
+pub(super) fn old_value_needed(row: &Row, ops: &[Operand]) -> bool {
+    row.grads.iter().any(|g| wants(&ops[g.input as usize]) && g.uses.contains(&Use::Input(0)))
+}
+
+/// PyTorch's name of a row's node, made once.
+fn node_name(row: &'static Row) -> &'static str {
+    static NAMES: OnceLock<Vec<String>> = OnceLock::new();
+    let names = NAMES.get_or_init(|| {
+        pyrite_core::rows::ROWS
+            .iter()
+            .map(|r| {
+                let base = match r.name {
+                    "gelu_erf" | "gelu_tanh" => "gelu",
+                    "clamp_scalars" | "clamp_tensors" => "clamp",
+                    "masked_fill_scalar" => "masked_fill",
+                    "nan_to_num_scalars" => "nan_to_num",
+                    "square" | "cube" => "pow",
+                    n => n,
+                };
+                let camel: String = base.split('_').map(|w| w[..1].to_uppercase() + &w[1..]).collect();
+                camel + "Backward0"
+            })
+            .collect()
+    });
+    &names[row.id.0 as usize]
+}
+
+/// Makes the node of a run. `inplace`: `None` for a new result, `Some(old)` for a written one.
+pub(super) fn record(
+    row: &'static Row,
+    types: &Types,
+    ops: &[Operand],
+    params: &[Scalar],
+    out: &Tensor,
+    inplace: Option<Option<&Tensor>>,
+) -> Result<()> {
+    if !ops.iter().any(wants) || !types.out.is_float() {
+        return Ok(());
+    }
+    let mut edges: SmallVec<[Option<Edge>; 2]> = SmallVec::new();
+    // Which inputs and whether the output must be kept: the union over the gradients wanted.
+    let mut keep = [false; 4];
+    let mut keep_out = false;
+    for (i, o) in ops.iter().enumerate() {
+        let edge = match o {
+            Operand::Tensor(t) if wants(o) => t.edge(),
+            _ => None,
+        };
+        if edge.is_some() {
+            match row.grad(i) {
+                Some(g) => {
+                    for u in g.uses {
+                        match u {
+                            Use::Input(k) => keep[*k as usize] = true,
+                            Use::Output => keep_out = true,
+                        }
+                    }
+                }
+                None if row.has(flag::POLYGAMMA) => keep[0] = true,
+                None => {}
+            }
+        }
+        edges.push(edge);
+    }
+    let memory = if !keep_out && !keep.contains(&true) {
+        Memory::Nothing
+    } else {
+        remember(ops, &keep, out, keep_out, inplace)
+    };
+    let rule = RowRule {
+        row,
+        compute: types.compute,
+        params: Params::from_slice(params),
+        saved: Mutex::new(memory),
+    };
+    let node = node::make(Cow::Borrowed(node_name(row)), edges, smallvec![node::info(out)], rule);
+    if keep_out {
+        node.rule().bind(&node);
+    }
+    if inplace.is_some() {
+        inplace::rebase(out, node);
+    } else {
+        node::set_history(&node, &[out]);
+    }
+    Ok(())
+}
+
+/// Saves the marked inputs (the old value of a written one) and the output.
+fn remember(
+    ops: &[Operand],
+    keep: &[bool; 4],
+    out: &Tensor,
+    keep_out: bool,
+    inplace: Option<Option<&Tensor>>,
+) -> Memory {
+    let mut saved: SmallVec<[Kept; 4]> = SmallVec::new();
+    for (i, o) in ops.iter().enumerate() {
+        saved.push(match o {
+            _ if !keep[i] => Kept::Nothing,
+            Operand::Number(s) => Kept::Number(*s),
+            Operand::Tensor(_) if i == 0 && matches!(inplace, Some(Some(_))) => match inplace {
+                Some(Some(old)) => Kept::Tensor(Saved::input(old)),
+                _ => Kept::Nothing,
+            },
+            Operand::Tensor(t) => Kept::Tensor(Saved::input(t)),
+        });
+    }
+    Memory::Kept(Box::new((saved, keep_out.then(|| Saved::output(out, 0)))))
+}
+
+enum Kept {
+    Nothing,
+    Number(Scalar),
+    Tensor(Saved),
+}
+
+/// The backward of a row: its gradient formulas as fused kernels, or over tensors when a graph of
+/// the backward is wanted.
+struct RowRule {
+    row: &'static Row,
+    compute: DType,
+    params: Params,
+    /// Boxed: most nodes of a program are small additions that keep nothing.
+    saved: Mutex<Memory>,
+}
+
+/// What a node keeps for its backward.
+enum Memory {
+    /// The formulas need nothing but the incoming gradient: the node can run any number of times.
+    Nothing,
+    Kept(Box<(SmallVec<[Kept; 4]>, Option<Saved>)>),
+    /// Given back after a backward that did not retain the graph.
+    Released,
+}
+
+/// An owned operand.
+enum Owned {
+    Nothing,
+    Number(Scalar),
+    Tensor(Tensor),
+}
+
+impl RowRule {
+    fn unpack(&self, node: &Node) -> Result<(SmallVec<[Owned; 4]>, Option<Tensor>)> {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let (inputs, output) = match &*saved {
+            Memory::Nothing => {
+                let none = self.row.inputs.iter().map(|_| Owned::Nothing).collect();
+                return Ok((none, None));
+            }
+            Memory::Kept(kept) => (&kept.0, &kept.1),
+            Memory::Released => return node::second_backward(node),
+        };
+        let inputs = inputs
+            .iter()
+            .map(|k| {
+                Ok(match k {
+                    Kept::Nothing => Owned::Nothing,
+                    Kept::Number(s) => Owned::Number(*s),
+                    Kept::Tensor(s) => Owned::Tensor(s.unpack(&node.name)?),
+                })
+            })
+            .collect::<Result<_>>()?;
+        let output = output.as_ref().map(|o| o.unpack(&node.name)).transpose()?;
+        Ok((inputs, output))
+    }
+}
+
+impl Rule for RowRule {
+    fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
+        let g = cx.grad(0)?;
+        let (inputs, output) = self.unpack(cx.node)?;
+        let mut out = Grads::new();
+        for i in 0..self.row.inputs.len() {
+            let edge = cx.needs(i).then(|| cx.node.input_dtype(i)).flatten();
+            let Some(want) = edge else {
+                out.push(None);
+                continue;
+            };
+            let Some(formula) = self.row.grad(i) else {
+                if let (true, Some(Owned::Tensor(x))) = (self.row.has(flag::POLYGAMMA), inputs.first()) {
+                    let slope = super::polygamma::polygamma(1, x)?;
+                    out.push(Some(super::to_dtype(&super::mul(&g, &slope)?, want)?));
+                    continue;
+                }
+                bail!(
+                    NotImplemented,
+                    "{}: the derivative for argument '{}' is not implemented",
+                    self.row.name,
+                    self.row.inputs[i]
+                );
+            };
+            let text = formula.text.body;
+            let alpha_one = text == "alpha * g" && self.params.first().is_some_and(|a| a.f64() == 1.0);
+            out.push(Some(if text == "g" || alpha_one {
+                g.clone()
+            } else if text == "0.0 * g" {
+                Tensor::zeros(g.shape(), want, g.device())?
+            } else if cx.create_graph {
+                super::formula::eval(
+                    self.row,
+                    formula,
+                    &g,
+                    &inputs_view(&inputs),
+                    output.as_ref(),
+                    &self.params,
+                )?
+            } else {
+                let mut list: Operands = smallvec![Operand::Tensor(&g)];
+                for u in formula.uses {
+                    match u {
+                        Use::Output => match &output {
+                            Some(y) => list.push(Operand::Tensor(y)),
+                            None => bail!(Runtime, "{}: the output was not saved", self.row.name),
+                        },
+                        Use::Input(k) => match &inputs[*k as usize] {
+                            Owned::Tensor(t) => list.push(Operand::Tensor(t)),
+                            Owned::Number(s) => list.push(Operand::Number(*s)),
+                            Owned::Nothing => bail!(Runtime, "{}: input {k} was not saved", self.row.name),
+                        },
+                    }
+                }
+                let compute = if self.compute.is_float() { self.compute } else { g.dtype().compute() };
+                let r = Tensor::empty_strided(result_layout(g.shape(), &list), want, g.device())?;
+                launch(self.row, Formula::Grad(i as u8), compute, &r, &list, &self.params)?;
+                r
+            }));
+        }
+        Ok(out)
+    }
+    fn release(&self) {
+        let old = {
+            let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*saved {
+                Memory::Kept(_) => std::mem::replace(&mut *saved, Memory::Released),
+                _ => return,
+            }
+        };
+        drop(old);
+    }
+    fn bind(&self, node: &Arc<Node>) {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Memory::Kept(kept) = &*saved {
+            if let Some(o) = &kept.1 {
+                o.bind(node);
+            }
+        }
+    }
+}
+
+fn inputs_view(inputs: &[Owned]) -> SmallVec<[Option<Operand<'_>>; 4]> {
+    inputs
+        .iter()
+        .map(|o| match o {
+            Owned::Nothing => None,
+            Owned::Number(s) => Some(Operand::Number(*s)),
+            Owned::Tensor(t) => Some(Operand::Tensor(t)),
+        })
+        .collect()
+}
