@@ -120,7 +120,7 @@ CASES = {
     "dropout": [(lambda x: F.dropout(x, 0.5, training=False) ** 2, lambda: (rand(4),))],
 }
 
-# Not differentiable, another name of the above, or tested with the indices it takes (test_structured).
+# Not differentiable, another name of the above, or tested below with the indices it takes.
 ELSEWHERE = {"one_hot", "max_unpool", *(f"max_pool{n}d_with_indices" for n in (1, 2, 3))}
 
 
@@ -138,3 +138,13 @@ def test_every_function_is_here():
     names = {op["name"] for op in C._registry() if op["namespace"] == "nn" and op["row"] is None}
     names = {n for n in names if not n.endswith("_") and not n.startswith("_")}
     assert names - ELSEWHERE - set(CASES) == set()
+
+
+@pytest.mark.pyrite
+def test_max_unpool():
+    from pyrite._C import _nn as nn
+
+    y, at = F.max_pool2d(rand(1, 2, 6, 4), 2, return_indices=True)
+    z = nn.max_unpool(y, at, [1, 2, 6, 4])
+    assert torch.equal(F.max_pool2d(z.abs(), 2), y.abs())
+    check_gradients(lambda v: nn.max_unpool(v, at, [1, 2, 6, 4]) ** 2, y)
