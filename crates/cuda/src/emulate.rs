@@ -10,6 +10,7 @@ use std::alloc::Layout;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const EMU: &str = include_str!("../kernels/emu.h");
 /// What the pretended device says it has: small, so that running out of memory can be tested.
@@ -77,7 +78,10 @@ impl Api for Emulator {
         let compiler = cxx();
         let key = nvrtc::hash(&[source.as_bytes(), options.join(" ").as_bytes(), compiler.as_bytes()]);
         let file = format!("{key:032x}.emu");
-        let dir = std::env::temp_dir().join(format!("pyrite-emu-{}-{key:032x}", std::process::id()));
+        // A folder per load: two threads may build the same kernel at once.
+        static LOADS: AtomicU64 = AtomicU64::new(0);
+        let load = LOADS.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("pyrite-emu-{}-{load}-{key:032x}", std::process::id()));
         let built = (|| -> std::io::Result<std::result::Result<(), String>> {
             std::fs::create_dir_all(&dir)?;
             if let Some(image) = nvrtc::cache_read(&file) {
