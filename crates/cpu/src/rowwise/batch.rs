@@ -4,7 +4,7 @@
 //! all channels at one position (channels-last, and [N, C]). Any other layout is staged row by row.
 //! Block statistics are merged in f64 (Chan's formula), so large means cost no digits.
 
-use super::vector::{BLOCK, Make, Plain, Spread, Term, map, sum};
+use super::vector::{BLOCK, Make, Plain, Spread, map, sum, sum_and_product};
 use super::{pad, per_row, same_shape};
 use crate::alloc::Block;
 use crate::oom;
@@ -24,7 +24,7 @@ pub fn run(r: Rowwise) -> Result<()> {
             let g = Grid::new(&x)?;
             per_row(OP, g.c, &[&mean, &var])?;
             crate::compute_of!(OP, x.dtype, |T| {
-                let s = sums::<T>(&g, &x, None, None)?;
+                let s = sums::<T>(&g, &x, None, None, None)?;
                 let m = (g.n * g.l) as f64;
                 put::<T>(&mean, g.c, &|c| s.get(0, c));
                 put::<T>(&var, g.c, &|c| s.get(1, c) / m);
@@ -55,8 +55,39 @@ pub fn run(r: Rowwise) -> Result<()> {
                 let (mean, rstd) =
                     (Chan::<T>::of(&g, Some(&mean), 0.0)?, Chan::<T>::of(&g, Some(&rstd), 1.0)?);
                 let w = Chan::<T>::of(&g, w.as_ref(), 1.0)?;
+                // dx = a * dy + k * (x - mean) + m
+                let (a, k, m) = (Chan::<T>::new(&g)?, Chan::<T>::new(&g)?, Chan::<T>::new(&g)?);
+                let count = (g.n * g.l) as f64;
+                let coefficients = |c: usize, s0: f64, s1: f64| {
+                    let r = rstd.get(c).f64();
+                    let scale = r * w.get(c).f64();
+                    let (s0, s1) = if training { (s0 / count, s1 / count) } else { (0.0, 0.0) };
+                    a.set(c, T::of(scale));
+                    k.set(c, T::of(-scale * s1 * r * r));
+                    m.set(c, T::of(-scale * s0));
+                };
+                if let Some(dx) = &dx {
+                    same_shape(OP, &x, &[dx])?;
+                }
                 let need = dw.is_some() || db.is_some() || (training && dx.is_some());
-                let s = if need { Some(sums::<T>(&g, &x, Some(&dy), Some(&mean))?) } else { None };
+                // Channel by channel where there are enough: `x` and `dy` are still in the cache when
+                // their channel's sums are known.
+                let fused = need && !g.last && g.c >= 2 * crate::pool::num_threads();
+                let failed = super::Failed::default();
+                let (from, to) = ([View::new(&x), View::new(&dy)], dx.as_ref().map(View::new));
+                let finish = |c: usize, s0: f64, s1: f64| {
+                    coefficients(c, s0, s1);
+                    if let Some(to) = to {
+                        let strips = Strips { from: c, to: g.n * g.c, step: g.c };
+                        if let Err(e) = apply_to(&g, from, to, [&mean, &a, &k, &m], true, strips) {
+                            failed.set(e);
+                        }
+                    }
+                };
+                let then: Option<&(dyn Fn(usize, f64, f64) + Sync)> =
+                    if fused { Some(&finish) } else { None };
+                let s = if need { Some(sums::<T>(&g, &x, Some(&dy), Some(&mean), then)?) } else { None };
+                failed.result()?;
                 if let Some(s) = &s {
                     if let Some(dw) = &dw {
                         per_row(OP, g.c, &[dw])?;
@@ -67,21 +98,10 @@ pub fn run(r: Rowwise) -> Result<()> {
                         put::<T>(db, g.c, &|c| s.get(0, c));
                     }
                 }
-                let Some(dx) = dx else { return Ok(()) };
-                same_shape(OP, &x, &[&dx])?;
-                // dx = a * dy + k * (x - mean) + m
-                let (a, k, m) = (Chan::<T>::new(&g)?, Chan::<T>::new(&g)?, Chan::<T>::new(&g)?);
-                let count = (g.n * g.l) as f64;
+                let (Some(dx), false) = (dx, fused) else { return Ok(()) };
                 for c in 0..g.c {
-                    let r = rstd.get(c).f64();
-                    let scale = r * w.get(c).f64();
-                    a.set(c, T::of(scale));
-                    let (s0, s1) = match &s {
-                        Some(s) if training => (s.get(0, c) / count, s.get(1, c) / count),
-                        _ => (0.0, 0.0),
-                    };
-                    k.set(c, T::of(-scale * s1 * r * r));
-                    m.set(c, T::of(-scale * s0));
+                    let (s0, s1) = s.as_ref().map_or((0.0, 0.0), |s| (s.get(0, c), s.get(1, c)));
+                    coefficients(c, s0, s1);
                 }
                 apply::<T, 2>(&g, [&x, &dy], &dx, [&mean, &a, &k, &m], true)
             })
@@ -162,7 +182,7 @@ struct Chan<T> {
     block: Block,
     marker: std::marker::PhantomData<T>,
 }
-// SAFETY: plain memory, written before and only read during parallel regions.
+// SAFETY: plain memory; in a parallel region a channel's number is touched by one task, or only read.
 unsafe impl<T> Sync for Chan<T> {}
 
 impl<T: Compute> Chan<T> {
@@ -198,7 +218,7 @@ impl<T: Compute> Chan<T> {
     }
     fn set(&self, c: usize, v: T) {
         debug_assert!(c * size_of::<T>() < self.block.bytes());
-        // SAFETY: c is a channel, and nobody reads meanwhile.
+        // SAFETY: c is a channel, and nobody else touches its number meanwhile.
         unsafe { *self.ptr().add(c) = v }
     }
 }
@@ -230,8 +250,15 @@ impl Sums {
     }
 }
 
-/// Statistics of `x` (without `dy`), or the sums of `dy` and `dy * (x - mean)`.
-fn sums<T: Compute>(g: &Grid, x: &Arr, dy: Option<&Arr>, mean: Option<&Chan<T>>) -> Result<Sums> {
+/// Statistics of `x` (without `dy`), or the sums of `dy` and `dy * (x - mean)`. `then` (not for strips of
+/// channels) is called with a channel and its sums by the task that made them.
+fn sums<T: Compute>(
+    g: &Grid,
+    x: &Arr,
+    dy: Option<&Arr>,
+    mean: Option<&Chan<T>>,
+    then: Option<&(dyn Fn(usize, f64, f64) + Sync)>,
+) -> Result<Sums> {
     // Parts are fixed by the sizes: channels for NCHW, stretches of positions for channels-last.
     let (strips, len) = g.strips();
     let (parts, each) = if g.last {
@@ -248,8 +275,31 @@ fn sums<T: Compute>(g: &Grid, x: &Arr, dy: Option<&Arr>, mean: Option<&Chan<T>>)
     let (xv, dv) = (View::new(x), dy.map(View::new));
     let mean = mean.map(|m| Ptr(m.ptr()));
     let failed = super::Failed::default();
-    let (jobs, per) =
-        if g.last { (parts, 1) } else { chunks(parts * g.c, 1 + 8192 / (g.l * g.n / parts).max(1)) };
+    let stats = dy.is_none();
+    // The sums of a channel from those of its parts, in their order.
+    let joined = |c: usize| {
+        let mut m = Moments::default();
+        for q in 0..parts {
+            let count = if g.last {
+                strips.min((q + 1) * each).saturating_sub(q * each)
+            } else {
+                (g.n * (q + 1) / parts - g.n * q / parts) * g.l
+            };
+            let p = base.get();
+            // SAFETY: part q's numbers of channel c, which are complete.
+            let (a, b) = unsafe { (*p.add((q + 1) * row + c), *p.add((q + 1) * row + g.c + c)) };
+            m.join(stats, Moments { n: count as f64, a, b });
+        }
+        m
+    };
+    // With `then` a task takes whole channels.
+    let whole = if then.is_some() { parts } else { 1 };
+    let (jobs, per) = if g.last {
+        (parts, 1)
+    } else {
+        chunks(parts * g.c / whole, 1 + 8192 / (g.l * g.n * whole / parts).max(1))
+    };
+    let per = per * whole;
     parallel(jobs, (g.n * g.c * g.l) as u64 / 2, &|j| {
         let done = crate::pool::with_scratch(scratch * size_of::<T>(), |s| {
             let s = s.cast::<T>();
@@ -263,6 +313,10 @@ fn sums<T: Compute>(g: &Grid, x: &Arr, dy: Option<&Arr>, mean: Option<&Chan<T>>)
                 let (from, to) = (g.n * part / parts, g.n * (part + 1) / parts);
                 let out = base.get().wrapping_add((part + 1) * row);
                 dispatch(Plane { g, x: xv, dy: dv, mean, c, from, to, s, out });
+                if let (Some(then), true) = (then, part + 1 == parts) {
+                    let m = joined(c);
+                    then(c, m.a, m.b);
+                }
             }
         });
         if let Err(e) = done {
@@ -273,20 +327,10 @@ fn sums<T: Compute>(g: &Grid, x: &Arr, dy: Option<&Arr>, mean: Option<&Chan<T>>)
     let out = Sums { block, c: g.c };
     let p = base.get();
     for c in 0..g.c {
-        let mut m = Moments::default();
-        for q in 0..parts {
-            let count = if g.last {
-                strips.min((q + 1) * each).saturating_sub(q * each)
-            } else {
-                (g.n * (q + 1) / parts - g.n * q / parts) * g.l
-            };
-            // SAFETY: part q's numbers of channel c.
-            let (a, b) = unsafe { (*p.add((q + 1) * row + c), *p.add((q + 1) * row + g.c + c)) };
-            m.join(dy.is_none(), Moments { n: count as f64, a, b });
-        }
+        let m = joined(c);
         // SAFETY: the first two rows of c numbers, which no part uses.
         unsafe {
-            *p.add(c) = if m.n == 0.0 && dy.is_none() { f64::NAN } else { m.a };
+            *p.add(c) = if m.n == 0.0 && stats { f64::NAN } else { m.a };
             *p.add(g.c + c) = m.b;
         }
     }
@@ -329,16 +373,6 @@ struct Plane<'a, T> {
     out: *mut f64,
 }
 
-/// Sum of `a * (b - mean)`; the fill is 0.
-#[derive(Clone, Copy)]
-struct Centred<V>(V);
-impl<V: FloatLanes> Term<V> for Centred<V> {
-    #[inline(always)]
-    fn add(self, acc: V, a: V, b: V) -> V {
-        V::fma_(a, b - self.0, acc)
-    }
-}
-
 impl<T: Compute> ArchKernel for Plane<'_, T> {
     type Out = ();
     #[inline(always)]
@@ -363,8 +397,9 @@ impl<T: Compute> ArchKernel for Plane<'_, T> {
                             let (dp, ds) = g.at(dv, strip);
                             let dy = dv.dense(at(dp, ds, dv), m, self.s.add(pad(m)));
                             let mean = T::V::<A>::splat(*mean.get().add(self.c));
-                            total.a += sum::<T, T::V<A>, _>(Plain, dy, dy, m, 0.0);
-                            total.b += sum::<T, T::V<A>, _>(Centred(mean), dy, x, m, 0.0);
+                            let (plain, product) = sum_and_product::<T, T::V<A>>(dy, x, mean, m);
+                            total.a += plain;
+                            total.b += product;
                         }
                         _ => {
                             let mean = sum::<T, T::V<A>, _>(Plain, x, x, m, 0.0) / m as f64;
@@ -543,19 +578,40 @@ fn apply<T: Compute, const IN: usize>(
 ) -> Result<()> {
     let (strips, len) = g.strips();
     let (k, each) = chunks(strips, (16384 / len.max(1)).max(1));
-    let (xv, yv) = ([View::new(x[0]), View::new(x[IN - 1])], View::new(y));
-    let chan = chan.map(|c| Ptr(c.ptr()));
+    let (x, y) = ([View::new(x[0]), View::new(x[IN - 1])], View::new(y));
     let failed = super::Failed::default();
     parallel(k, (strips * len) as u64 / 2, &|j| {
-        let done = crate::pool::with_scratch(3 * pad(len) * size_of::<T>(), |s| {
-            let (from, to) = (j * each, strips.min((j + 1) * each));
-            dispatch(Apply { g, x: xv, y: yv, chan, grad, from, to, s: s.cast::<T>() });
-        });
-        if let Err(e) = done {
-            failed.set(oom(e));
+        let part = Strips { from: j * each, to: strips.min((j + 1) * each), step: 1 };
+        if let Err(e) = apply_to(g, x, y, chan, grad, part) {
+            failed.set(e);
         }
     });
     failed.result()
+}
+
+/// Strips `from`, `from + step`, ... below `to`.
+#[derive(Clone, Copy)]
+struct Strips {
+    from: usize,
+    to: usize,
+    step: usize,
+}
+
+/// [`apply`] to some strips, in the calling thread.
+fn apply_to<T: Compute>(
+    g: &Grid,
+    x: [View; 2],
+    y: View,
+    chan: [&Chan<T>; 4],
+    grad: bool,
+    strips: Strips,
+) -> Result<()> {
+    let (_, len) = g.strips();
+    let chan = chan.map(|c| Ptr(c.ptr()));
+    crate::pool::with_scratch(3 * pad(len) * size_of::<T>(), |s| {
+        dispatch(Apply { g, x, y, chan, grad, strips, s: s.cast::<T>() });
+    })
+    .map_err(oom)
 }
 
 struct Apply<'a, T> {
@@ -564,8 +620,7 @@ struct Apply<'a, T> {
     y: View,
     chan: [Ptr<T>; 4],
     grad: bool,
-    from: usize,
-    to: usize,
+    strips: Strips,
     s: *mut T,
 }
 
@@ -595,7 +650,7 @@ impl<T: Compute> ArchKernel for Apply<'_, T> {
         let g = self.g;
         let (_, len) = g.strips();
         let chan = self.chan.map(|c| c.get().cast_const());
-        for s in self.from..self.to {
+        for s in (self.strips.from..self.strips.to).step_by(self.strips.step) {
             // SAFETY: strips of the arrays; three scratch rows; numbers of every channel.
             unsafe {
                 let x = self.x[0].dense(g.at(&self.x[0], s), len, self.s);

@@ -56,6 +56,51 @@ pub unsafe fn sum<E: Compute, V: FloatLanes<Elem = E>, F: Term<V>>(
     total
 }
 
+/// `(sum of a, sum of a * (b - mean))` in one pass, each as [`sum`] with [`Plain`] alone would add it up.
+/// # Safety
+/// `a` and `b` point to `n` readable elements.
+#[inline(always)]
+pub unsafe fn sum_and_product<E: Compute, V: FloatLanes<Elem = E>>(
+    a: *const E,
+    b: *const E,
+    mean: V,
+    n: usize,
+) -> (f64, f64) {
+    let (mut plain, mut product) = (0.0, 0.0);
+    let zero = E::of(0.0);
+    let mut start = 0;
+    while start < n {
+        let end = n.min(start + BLOCK);
+        let (mut s, mut p) = ([V::lit(0.0); 4], [V::lit(0.0); 4]);
+        let mut i = start;
+        // SAFETY: all elements read are below `end <= n`.
+        unsafe {
+            while i + 4 * V::N <= end {
+                for k in 0..4 {
+                    let va = V::load(a.add(i + k * V::N));
+                    s[k] = s[k] + va;
+                    p[k] = V::fma_(va, V::load(b.add(i + k * V::N)) - mean, p[k]);
+                }
+                i += 4 * V::N;
+            }
+            // Fewer than four vectors are left.
+            for k in 0..4 {
+                if i < end {
+                    let m = V::N.min(end - i);
+                    let va = V::load_partial(a.add(i), m, zero);
+                    s[k] = s[k] + va;
+                    p[k] = V::fma_(va, V::load_partial(b.add(i), m, zero) - mean, p[k]);
+                    i += V::N;
+                }
+            }
+        }
+        plain += ((s[0] + s[1]) + (s[2] + s[3])).reduce_add().f64();
+        product += ((p[0] + p[1]) + (p[2] + p[3])).reduce_add().f64();
+        start = end;
+    }
+    (plain, product)
+}
+
 /// One element-wise result from up to four dense rows.
 pub trait Make<V>: Copy {
     fn at(self, x: [V; 4]) -> V;

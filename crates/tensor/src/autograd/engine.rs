@@ -309,7 +309,7 @@ fn run_leaf_hooks(node: &Arc<Node>, captured: &mut [Option<Tensor>], inputs: &[E
     Ok(())
 }
 
-fn run_node(node: &Arc<Node>, grads: Grads, states: &Map<State>, opts: &Options) -> Result<Grads> {
+fn run_node(node: &Arc<Node>, mut grads: Grads, states: &Map<State>, opts: &Options) -> Result<Grads> {
     let needs = node.with_edges(|edges| {
         let mut mask = 0u64;
         for (i, e) in edges.iter().enumerate().take(64) {
@@ -322,7 +322,7 @@ fn run_node(node: &Arc<Node>, grads: Grads, states: &Map<State>, opts: &Options)
     });
     let mut cx = Ctx {
         node,
-        grads: &grads,
+        grads: &mut grads,
         needs,
         create_graph: opts.create_graph,
         keep_graph: opts.keep_graph,

@@ -222,10 +222,10 @@ impl Rule for CopySlices {
         let Some(inner) = inner else { return node::second_backward(cx.node) };
         let g = cx.grad(0)?;
         let part = ops::view::as_strided_of(&g, &self.base, &self.view)?;
-        let grads: SmallVec<[Option<Tensor>; 3]> = smallvec![Some(part)];
+        let mut grads: SmallVec<[Option<Tensor>; 3]> = smallvec![Some(part)];
         let mut sub = Ctx {
             node: &inner,
-            grads: &grads,
+            grads: &mut grads,
             needs: cx.needs | 1,
             create_graph: cx.create_graph,
             keep_graph: cx.keep_graph,

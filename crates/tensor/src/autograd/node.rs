@@ -49,7 +49,7 @@ pub trait Rule: Send + Sync {
 pub struct Ctx<'a> {
     pub node: &'a Node,
     /// Gradients of the outputs.
-    pub grads: &'a [Option<Tensor>],
+    pub grads: &'a mut [Option<Tensor>],
     /// Bit i: a gradient for input i is wanted.
     pub needs: u64,
     /// A graph of this backward is being recorded.
@@ -72,6 +72,16 @@ impl Ctx<'_> {
             None => {
                 let o = &self.node.outputs[i];
                 Tensor::zeros(&o.shape, o.dtype, o.device)
+            }
+        }
+    }
+    /// As [`Ctx::grad`], handing over the only handle where no hook will look at it afterwards.
+    fn take_grad(&mut self, i: usize) -> Result<Tensor> {
+        match self.grads[i].take() {
+            Some(g) if !self.node.is_hooked() => Ok(g),
+            g => {
+                self.grads[i] = g;
+                self.grad(i)
             }
         }
     }
@@ -445,7 +455,7 @@ impl Rule for Accumulate {
             let m = meta.lock();
             (m.hooks.clone(), m.post_accumulate.clone())
         };
-        let mut g = cx.grad(0)?;
+        let mut g = cx.take_grad(0)?;
         for (_, h) in hooks {
             if let Some(new) = h.call(&g)? {
                 g = new;
