@@ -11,6 +11,7 @@ use super::Number;
 use super::image::{Frame, Image, SLACK};
 use super::pixels::{AHEAD, Pixels};
 use super::shift::{SHIFT_ROWS, Shift};
+use super::side;
 use crate::alloc::OutOfMemory;
 use crate::gemm::Shared;
 use crate::gemm::kernel::{Kernels, MAX_MR};
@@ -63,6 +64,10 @@ pub unsafe fn run<T: Number>(d: &Direct<T>, kernels: &Kernels<T>) -> Result<(), 
     if d.ys[3] != 1 && 2 * by_rows <= by_channels {
         // SAFETY: passed on.
         return unsafe { through_rows(d, kernels) };
+    }
+    if side::suits(d, &frame, lanes, by_rows.min(by_channels) * depth) {
+        // SAFETY: passed on.
+        return unsafe { side::run(d, &frame, kernels) };
     }
     let in_rows = d.ys[3] == 1 && 8 * by_rows <= 7 * by_channels;
     // Along rows, tap by tap, so that the taps an output row sees are adjacent; else channel by channel,

@@ -6,7 +6,7 @@
 
 use super::image::{Frame, Image, SLACK};
 use super::shift::{CROSS_ROWS, Cross};
-use super::{Number, first_error};
+use super::{Number, first_error, side};
 use crate::alloc::OutOfMemory;
 use crate::gemm::Shared;
 use crate::gemm::kernel::{Activation, Kernels, MAX_MR, Tile};
@@ -87,6 +87,24 @@ pub unsafe fn run<T: Number>(d: &Weight<T>, kernels: &Kernels<T>) -> Result<(), 
     let in_place = d.dy.strides[3] == 1
         && d.kg <= 2 * CROSS_ROWS
         && d.kg * d.dy.w.div_ceil(kernels.lanes) < d.kg.div_ceil(kernels.lanes) * (d.dy.w + 6);
+    // Multiplications per image; with packed gradients, and that packing.
+    let vectors = match in_place {
+        true => depth * d.kg * d.dy.h * d.dy.w.div_ceil(kernels.lanes),
+        false => (depth + 16) * pixels * panels * width / kernels.lanes,
+    };
+    if side::suits_weight(d, &frame, kernels.lanes, vectors) {
+        let s = Shape { chunks: 1, ..s };
+        return first_error(pool::with_scratch(sums * size, |buf| {
+            let buf = buf.cast::<T>();
+            // SAFETY: the scratch holds the sums of one chunk.
+            unsafe {
+                buf.write_bytes(0, sums);
+                side::weight(d, &frame, &offsets, kernels, panels * width, buf)?;
+                store(d, &s, buf);
+            }
+            Ok(())
+        }));
+    }
     let s = if in_place { Shape { packed: 0, ..s } } else { s };
     let per_pass = (IMAGE_BYTES / ((frame.image + s.packed) * size).max(1)).clamp(1, d.n.max(1));
     let floats = |n: usize| n.saturating_mul(size);

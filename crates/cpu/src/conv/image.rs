@@ -39,6 +39,13 @@ pub struct Frame {
     pub image: usize,
 }
 
+/// Rows and columns of an image; `whole` if they fill the window, so that it has no border.
+pub struct Window {
+    pub rows: std::ops::Range<usize>,
+    pub cols: std::ops::Range<usize>,
+    pub whole: bool,
+}
+
 impl Frame {
     /// The window that `oh` x `ow` outputs at the given steps see through `taps` (offsets in rows and columns).
     pub fn new(c: usize, taps: &[(isize, isize)], step: [usize; 2], oh: usize, ow: usize) -> Frame {
@@ -63,6 +70,21 @@ impl Frame {
     pub fn offset(&self, c: usize, tap: (isize, isize)) -> isize {
         let (r, q) = ((tap.0 - self.top) as usize, (tap.1 - self.left) as usize);
         (c * self.plane + r * self.row + q % self.step * self.part + q / self.step) as isize
+    }
+
+    /// The part of an image of `h` x `w` inside the window.
+    pub fn window(&self, h: usize, w: usize) -> Window {
+        let cut = |from: isize, len: usize, size: usize| {
+            from.max(0) as usize..(from + len as isize).clamp(0, size as isize) as usize
+        };
+        let (rows, cols) = (cut(self.top, self.height, h), cut(self.left, self.width, w));
+        let whole = rows.len() == self.height && cols.len() == self.row;
+        Window { rows, cols, whole }
+    }
+
+    /// Where row `r`, column `c` of an image lies in its plane (column step 1).
+    pub fn at(&self, r: usize, c: usize) -> usize {
+        (r as isize - self.top) as usize * self.row + (c as isize - self.left) as usize
     }
 
     /// Copies images `first .. first + count` to `dst`, which holds `count * image + SLACK` elements.
@@ -95,12 +117,7 @@ impl Frame {
     /// `src` is an image of `x`; `dst` holds `count` planes.
     unsafe fn planes<T: Scalar>(&self, x: &Image<T>, src: *const T, c0: usize, count: usize, dst: *mut T) {
         let [_, sc, sh, sw] = x.strides;
-        // The part of the image inside the window.
-        let rows =
-            self.top.max(0) as usize..(self.top + self.height as isize).clamp(0, x.h as isize) as usize;
-        let cols =
-            self.left.max(0) as usize..(self.left + self.width as isize).clamp(0, x.w as isize) as usize;
-        let inner = rows.len() == self.height && cols.len() == self.row;
+        let Window { rows, cols, whole: inner } = self.window(x.h, x.w);
         // SAFETY: windows rows and columns are inside both the image and the planes.
         unsafe {
             if !inner {

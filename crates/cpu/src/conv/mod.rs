@@ -9,6 +9,7 @@ mod dweight;
 mod image;
 mod pixels;
 mod shift;
+mod side;
 
 use crate::alloc::OutOfMemory;
 use crate::gemm::kernel::KernelScalar;

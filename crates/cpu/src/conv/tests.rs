@@ -183,6 +183,39 @@ fn usual_layers_match_plain_loops() {
     }
 }
 
+/// Batches large enough for `side.rs`, with an incomplete last group, borders and dilation.
+#[test]
+fn images_side_by_side_match_plain_loops() {
+    let mut rng = Rng(14);
+    let base = ConvDesc {
+        n: 62,
+        c: 6,
+        h: 12,
+        w: 12,
+        k: 16,
+        r: 5,
+        s: 5,
+        stride: [1, 1],
+        pad: [0, 0],
+        dil: [1, 1],
+        groups: 1,
+        oh: 8,
+        ow: 8,
+    };
+    let cases = [
+        base,
+        ConvDesc { c: 3, h: 9, w: 7, k: 5, pad: [2, 1], oh: 9, ow: 5, ..base },
+        ConvDesc { c: 2, h: 5, w: 6, k: 9, pad: [5, 6], oh: 11, ow: 14, ..base },
+        ConvDesc { c: 4, h: 9, w: 9, k: 3, r: 3, s: 3, pad: [1, 2], dil: [2, 3], oh: 7, ow: 7, ..base },
+    ];
+    for &isa in ISAS.iter().filter(|&&i| i <= crate::simd::isa()) {
+        for d in cases {
+            check::<f32>(&d, [false; 3], isa, &mut rng, 1e-4);
+            check::<f64>(&d, [false; 3], isa, &mut rng, 1e-11);
+        }
+    }
+}
+
 #[test]
 fn the_thread_count_does_not_change_a_bit() {
     let mut rng = Rng(13);
