@@ -1,6 +1,8 @@
 //! `pyrite._C`: the Python face of the core. `bind` makes the registry callable, `tensor` is the
 //! Tensor class, `enter` the door into the core; the other files are what the registry does not know.
 
+#![allow(non_snake_case)] // The module is called `_C`, as PyTorch's.
+
 mod args;
 mod attrs;
 mod autograd;

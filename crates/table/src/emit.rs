@@ -100,7 +100,7 @@ pub fn rows(rows: &[Row]) -> TokenStream {
         let name = r.name.to_string();
         let inputs: Vec<String> = r.inputs.iter().map(|i| i.to_string()).collect();
         let params: Vec<String> = r.params.iter().map(|p| p.0.to_string()).collect();
-        let mut module = parse(&format!("pub struct Fwd;"));
+        let mut module = parse("pub struct Fwd;");
         module.extend(impl_eval("Fwd", &r.class, r.bool_out, &inputs, &params, &r.forward, inputs.len()));
         let mut grads = String::new();
         let mut grad_types = String::new();

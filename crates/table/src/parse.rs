@@ -212,13 +212,13 @@ impl Cursor {
         let mut docs = String::new();
         while self.peek_punct('#') {
             self.next();
-            if let Some(TokenTree::Group(g)) = self.next() {
-                if let Some(TokenTree::Literal(l)) = g.stream().into_iter().nth(2) {
-                    let s = l.to_string();
-                    let s = s.strip_prefix('"').and_then(|s| s.strip_suffix('"')).unwrap_or(&s);
-                    docs.push_str(s.strip_prefix(' ').unwrap_or(s));
-                    docs.push('\n');
-                }
+            if let Some(TokenTree::Group(g)) = self.next()
+                && let Some(TokenTree::Literal(l)) = g.stream().into_iter().nth(2)
+            {
+                let s = l.to_string();
+                let s = s.strip_prefix('"').and_then(|s| s.strip_suffix('"')).unwrap_or(&s);
+                docs.push_str(s.strip_prefix(' ').unwrap_or(s));
+                docs.push('\n');
             }
         }
         docs.trim_end().replace("\\\"", "\"").replace("\\\\", "\\")

@@ -181,10 +181,10 @@ fn run(roots: Vec<(Edge, Tensor)>, opts: &Options) -> Result<Vec<Option<Tensor>>
     let mut order: Vec<Arc<Node>> = Vec::new();
     // Count, for every reachable node, how many edges lead into it.
     for (e, _) in &roots {
-        if !states.contains_key(&key(&e.node)) {
-            states.insert(key(&e.node), State::default());
+        states.entry(key(&e.node)).or_insert_with(|| {
             order.push(e.node.clone());
-        }
+            State::default()
+        });
     }
     let mut at = 0;
     while at < order.len() {
@@ -218,7 +218,7 @@ fn run(roots: Vec<(Edge, Tensor)>, opts: &Options) -> Result<Vec<Option<Tensor>>
     let mut ran = 0usize;
     while let Some(Ready(node)) = ready.pop() {
         ran += 1;
-        if ran % 64 == 0 {
+        if ran.is_multiple_of(64) {
             check_interrupt()?;
         }
         let Some(state) = states.remove(&key(&node)) else { continue };
@@ -297,12 +297,11 @@ fn run_leaf_hooks(node: &Arc<Node>, captured: &mut [Option<Tensor>], inputs: &[E
     let Some(leaf) = node.rule().leaf() else { return Ok(()) };
     for h in leaf.leaf_hooks() {
         for (slot, e) in captured.iter_mut().zip(inputs) {
-            if Arc::ptr_eq(&e.node, node) {
-                if let Some(g) = slot.clone() {
-                    if let Some(new) = h.call(&g)? {
-                        *slot = Some(new);
-                    }
-                }
+            if Arc::ptr_eq(&e.node, node)
+                && let Some(g) = slot.clone()
+                && let Some(new) = h.call(&g)?
+            {
+                *slot = Some(new);
             }
         }
     }

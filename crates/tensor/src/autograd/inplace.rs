@@ -189,10 +189,10 @@ pub fn rebase(t: &Tensor, node: Arc<Node>) {
         AsStrided { base: geometry(&base), view: t.layout().clone() },
     );
     node::set_history(&view_node, &[t]);
-    if let Some(m) = t.meta() {
-        if let Some(v) = &mut m.lock().view {
-            v.seen_version = now;
-        }
+    if let Some(m) = t.meta()
+        && let Some(v) = &mut m.lock().view
+    {
+        v.seen_version = now;
     }
 }
 

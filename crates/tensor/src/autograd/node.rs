@@ -201,10 +201,10 @@ impl Node {
             (h.tensor.clone(), h.pre.clone(), h.retained.clone())
         };
         for (_, nr, hook) in tensor {
-            if let Some(g) = &grads[nr as usize] {
-                if let Some(new) = hook.call(g)? {
-                    grads[nr as usize] = Some(new);
-                }
+            if let Some(g) = &grads[nr as usize]
+                && let Some(new) = hook.call(g)?
+            {
+                grads[nr as usize] = Some(new);
             }
         }
         for (_, hook) in pre {
@@ -439,13 +439,12 @@ struct Accumulate {
 
 /// The node that adds gradients to a leaf's `.grad`.
 pub(super) fn accumulator(leaf: &Tensor) -> Arc<Node> {
-    let node = make(
+    (make(
         "AccumulateGrad",
         SmallVec::new(),
         smallvec::smallvec![info(leaf)],
         Accumulate { leaf: leaf.clone() },
-    );
-    node
+    )) as _
 }
 
 impl Rule for Accumulate {

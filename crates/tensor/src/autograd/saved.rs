@@ -95,10 +95,10 @@ impl Saved {
 impl Drop for Saved {
     fn drop(&mut self) {
         // A saved tensor can hold the rest of a long graph alive: hand it to the iterative drop.
-        if let Origin::Input(e) = &mut self.origin {
-            if let Some(e) = e.take() {
-                drop_later(e.node);
-            }
+        if let Origin::Input(e) = &mut self.origin
+            && let Some(e) = e.take()
+        {
+            drop_later(e.node);
         }
     }
 }

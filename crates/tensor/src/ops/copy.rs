@@ -217,7 +217,7 @@ pub fn resize(t: &Tensor, shape: &[usize]) -> Result<Tensor> {
 pub fn copy_to_outs(op: &str, v: Value, outs: &[Tensor]) -> Result<Value> {
     let put = |r: &Tensor, o: &Tensor| -> Result<Tensor> {
         ensure!(
-            !r.requires_grad() && !(is_grad_enabled() && o.requires_grad()),
+            !(r.requires_grad() || is_grad_enabled() && o.requires_grad()),
             Runtime,
             "{op}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
         );

@@ -479,8 +479,8 @@ fn register_random(list: &mut Vec<Op>) {
         }
     );
     op!(list, "normal", FUNCTION | OUT, "Normal random numbers with the given means and standard deviations.",
-    "mean: Tensor, std: Operand = 1.0, *, generator: generator? = None", |a| normal(a);
-    "mean: Number, std: Tensor, *, generator: generator? = None", |a| normal(a);
+    "mean: Tensor, std: Operand = 1.0, *, generator: generator? = None", normal;
+    "mean: Number, std: Tensor, *, generator: generator? = None", normal;
     "mean: Number, std: Number, size: ints, *, generator: generator? = None, dtype: dtype? = None, device: device? = None, requires_grad: bool = False", |a| {
         let o = options(a, 4, DType::default_float())?;
         let dist = Random::Normal { mean: a.float(0)?, std: positive_std("normal", a.float(1)?)? };

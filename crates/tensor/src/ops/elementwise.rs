@@ -53,15 +53,15 @@ fn types(row: &'static Row, mut common: DType, params: &[Scalar]) -> Result<Type
     if common.is_complex() {
         bail!(NotImplemented, "\"{}\" is not implemented for {common}", row.name);
     }
-    if row.has(flag::ALPHA) {
-        if let Some(a) = params.first() {
-            ensure!(
-                common.is_float() || !matches!(a, Scalar::Float(_)),
-                Runtime,
-                "{}: For integral input tensors, argument alpha must not be a floating point number.",
-                row.name
-            );
-        }
+    if row.has(flag::ALPHA)
+        && let Some(a) = params.first()
+    {
+        ensure!(
+            common.is_float() || !matches!(a, Scalar::Float(_)),
+            Runtime,
+            "{}: For integral input tensors, argument alpha must not be a floating point number.",
+            row.name
+        );
     }
     let mut out = if row.bool_out { DType::Bool } else { common };
     match row.class {
@@ -86,7 +86,7 @@ fn types(row: &'static Row, mut common: DType, params: &[Scalar]) -> Result<Type
         }
         Class::Int => {
             ensure!(
-                !common.is_float() && !(common.is_bool() && row.has(flag::NOBOOL)),
+                !(common.is_float() || common.is_bool() && row.has(flag::NOBOOL)),
                 Runtime,
                 "\"{}\" is not implemented for '{}'; it takes integer{} tensors",
                 row.name,
@@ -138,13 +138,13 @@ fn common_device(row: &Row, ops: &[Operand]) -> Result<Device> {
 /// Strides of a new result: those of the first operand of the full shape, if they are dense.
 pub(super) fn result_layout(shape: &[usize], ops: &[Operand]) -> Layout {
     for o in ops {
-        if let Operand::Tensor(t) = o {
-            if t.shape() == shape {
-                if t.is_contiguous() {
-                    break;
-                }
-                return Layout::new(shape, t.layout().like_strides(), 0);
+        if let Operand::Tensor(t) = o
+            && t.shape() == shape
+        {
+            if t.is_contiguous() {
+                break;
             }
+            return Layout::new(shape, t.layout().like_strides(), 0);
         }
     }
     Layout::contiguous(shape)
@@ -254,14 +254,14 @@ fn check_operands(row: &Row, ops: &[Operand]) -> Result<()> {
             Runtime,
             "sub: Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
         );
-    } else if row.id == id::POW {
-        if let [Operand::Tensor(t), Operand::Number(s)] = ops {
-            ensure!(
-                t.dtype().is_float() || matches!(s, Scalar::Float(_)) || s.i64() >= 0,
-                Runtime,
-                "pow: Integers to negative integer powers are not allowed."
-            );
-        }
+    } else if row.id == id::POW
+        && let [Operand::Tensor(t), Operand::Number(s)] = ops
+    {
+        ensure!(
+            t.dtype().is_float() || matches!(s, Scalar::Float(_)) || s.i64() >= 0,
+            Runtime,
+            "pow: Integers to negative integer powers are not allowed."
+        );
     }
     Ok(())
 }
@@ -329,13 +329,12 @@ pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tens
         return Ok(out);
     }
     let types = resolve(row, ops, params)?;
-    if row.has(flag::INTSELF) {
-        if let Operand::Tensor(t) = &ops[0] {
-            if !t.dtype().is_float() {
-                ensure!(!t.dtype().is_bool(), Runtime, "\"{}\" is not implemented for 'Bool'", row.name);
-                return super::clone(t);
-            }
-        }
+    if row.has(flag::INTSELF)
+        && let Operand::Tensor(t) = &ops[0]
+        && !t.dtype().is_float()
+    {
+        ensure!(!t.dtype().is_bool(), Runtime, "\"{}\" is not implemented for 'Bool'", row.name);
+        return super::clone(t);
     }
     let shape = common_shape(row, ops)?;
     let device = common_device(row, ops)?;
@@ -357,7 +356,7 @@ pub fn run_out(row: &'static Row, ops: &[Operand], params: &[Scalar], out: &Tens
     let types = resolve(row, ops, params)?;
     let tensors = tensors_of(ops);
     ensure!(
-        !node::needs_grad(&tensors) && !(is_grad_enabled() && out.requires_grad()),
+        !(node::needs_grad(&tensors) || is_grad_enabled() && out.requires_grad()),
         Runtime,
         "{}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.",
         row.name

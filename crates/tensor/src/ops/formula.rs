@@ -63,10 +63,10 @@ impl Env<'_> {
         if name == "g" {
             return Ok(Val::Tensor(self.g.clone()));
         }
-        if name == "y" {
-            if let Some(y) = self.output {
-                return Ok(Val::Tensor(y.clone()));
-            }
+        if name == "y"
+            && let Some(y) = self.output
+        {
+            return Ok(Val::Tensor(y.clone()));
         }
         if let Some(i) = self.row.inputs.iter().position(|n| *n == name) {
             match self.inputs[i] {

@@ -145,13 +145,13 @@ pub fn get(t: &Tensor, idx: &[Idx]) -> Result<Tensor> {
 
 /// `t[idx] = value`.
 pub fn set(t: &Tensor, idx: &[Idx], value: Operand) -> Result<()> {
-    if t.ndim() == 0 {
-        if let [Idx::Int(_)] = idx {
-            bail!(
-                Index,
-                "invalid index of a 0-dim tensor. Use `tensor.item()` in Python to convert a 0-dim tensor to a number"
-            );
-        }
+    if t.ndim() == 0
+        && let [Idx::Int(_)] = idx
+    {
+        bail!(
+            Index,
+            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python to convert a 0-dim tensor to a number"
+        );
     }
     let s = split(t, idx)?;
     let v = match value {
@@ -181,11 +181,13 @@ pub fn set(t: &Tensor, idx: &[Idx], value: Operand) -> Result<()> {
     }
     let v = super::to(&v, t.dtype(), t.device(), false, crate::MemoryFormat::Preserve)?;
     // A mask over everything with one number is a masked fill.
-    if let ([Some(m)], Operand::Number(n)) = (&s.indices[..], value) {
-        if m.dtype().is_bool() && m.shape() == s.view.shape() && m.device() == t.device() {
-            let row = pyrite_core::rows::table::id::MASKED_FILL_SCALAR.row();
-            return super::elementwise::run_inplace(row, &[(&s.view).into(), m.into()], &[n]);
-        }
+    if let ([Some(m)], Operand::Number(n)) = (&s.indices[..], value)
+        && m.dtype().is_bool()
+        && m.shape() == s.view.shape()
+        && m.device() == t.device()
+    {
+        let row = pyrite_core::rows::table::id::MASKED_FILL_SCALAR.row();
+        return super::elementwise::run_inplace(row, &[(&s.view).into(), m.into()], &[n]);
     }
     let mut v = v;
     while v.ndim() > 0 && v.shape()[0] == 1 && v.ndim() > s.view.ndim() {

@@ -291,7 +291,7 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     } else {
         check_types("linear", &[x, w])?;
     }
-    let rows = if k == 0 { x.shape()[..x.ndim() - 1].iter().product() } else { x.numel() / k };
+    let rows = x.shape()[..x.ndim() - 1].iter().product::<usize>();
     let flat = if x.ndim() == 2 { x.clone() } else { super::reshape(x, &[rows as i64, k as i64])? };
     let y = Tensor::empty(&[rows, n], x.dtype(), x.device())?;
     let wide;

@@ -263,10 +263,10 @@ impl Rule for RowRule {
     }
     fn bind(&self, node: &Arc<Node>) {
         let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Memory::Kept(kept) = &*saved {
-            if let Some(o) = &kept.1 {
-                o.bind(node);
-            }
+        if let Memory::Kept(kept) = &*saved
+            && let Some(o) = &kept.1
+        {
+            o.bind(node);
         }
     }
 }
