@@ -393,7 +393,7 @@ impl Layout {
             let mut left = chunk;
             while new > 0 && (left > 1 || shape[new - 1] == 1) {
                 let s = shape[new - 1];
-                if left % s != 0 {
+                if !left.is_multiple_of(s) {
                     return None;
                 }
                 strides[new - 1] = step;
@@ -499,6 +499,7 @@ pub fn channels_last_strides(shape: &[usize]) -> Strides {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // In a test a panic is the report.
 mod tests {
     use super::*;
 

@@ -143,11 +143,11 @@ impl Plan {
         }
         let mut merged: SmallVec<[(usize, Row); 8]> = SmallVec::new();
         for (size, row) in dims.into_iter().rev() {
-            if let Some((prev_size, prev)) = merged.last_mut() {
-                if (0..k).all(|i| row[i] == prev[i] * *prev_size as isize) {
-                    *prev_size *= size;
-                    continue;
-                }
+            if let Some((prev_size, prev)) = merged.last_mut()
+                && (0..k).all(|i| row[i] == prev[i] * *prev_size as isize)
+            {
+                *prev_size *= size;
+                continue;
             }
             merged.push((size, row));
         }
@@ -258,7 +258,7 @@ pub fn overlap(a: &Layout, asize: usize, b: &Layout, bsize: usize) -> Overlap {
             }
             x
         });
-        if gcd > 1 && shift % gcd != 0 {
+        if gcd > 1 && !shift.is_multiple_of(gcd) {
             return Overlap::No;
         }
     }
@@ -266,6 +266,7 @@ pub fn overlap(a: &Layout, asize: usize, b: &Layout, bsize: usize) -> Overlap {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // In a test a panic is the report.
 mod tests {
     use super::*;
 

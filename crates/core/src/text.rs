@@ -134,6 +134,7 @@ impl Parser {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // In a test a panic is the report.
 mod tests {
     use super::*;
     use crate::rows::ROWS;
