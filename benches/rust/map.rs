@@ -1,6 +1,8 @@
 //! Elementwise work and reductions at three sizes: `cargo bench -p pyrite-cpu --bench map`.
 //! `PYRITE_NUM_THREADS=1` for one thread. Throughput is in elements.
 
+#![allow(clippy::unwrap_used)] // A bench that cannot start has nothing to report.
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pyrite_core::backend::{ArgOp, Formula, ReduceOp, ScanOp};
 use pyrite_core::plan::{Operand, Plan};

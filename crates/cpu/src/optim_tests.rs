@@ -84,7 +84,7 @@ fn variants(t: u64) -> Vec<OptimStep> {
     all
 }
 
-fn compare<T: Compute>(dtype: DType, tol: f64) {
+fn compare(dtype: DType, tol: f64) {
     let sizes = [1usize, 0, 7, 16, 33, 20_000, 3, 16384, 50_001];
     let total: usize = sizes.iter().sum();
     let size = dtype.size();
@@ -131,8 +131,8 @@ fn compare<T: Compute>(dtype: DType, tol: f64) {
 
 #[test]
 fn formulas() {
-    compare::<f64>(DType::F64, 1e-12);
-    compare::<f32>(DType::F32, 2e-4);
+    compare(DType::F64, 1e-12);
+    compare(DType::F32, 2e-4);
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn constants(double: bool) -> String {
     };
     let (atanh, sin, cos) = if double { (12, 9, 10) } else { (6, 5, 6) };
     let (hi, lo, bias) = if double {
-        (0.693147180369123816490, 1.9082149292705877e-10, "0x3fe8000000000000ull")
+        (0.693_147_180_369_123_8, 1.9082149292705877e-10, "0x3fe8000000000000ull")
     } else {
         (0.693359375, LN_2 - 0.693359375, "0x3f400000u")
     };
@@ -82,7 +82,7 @@ pub fn module(d: DType) -> Result<(String, String, Vec<String>)> {
 
 /// The greatest number below `hi` in a dtype, if the range is not empty.
 fn top(d: DType, lo: f64, hi: f64) -> f64 {
-    if !(lo < hi) {
+    if lo >= hi || lo.is_nan() || hi.is_nan() {
         return lo;
     }
     let below16 = |bits: u16, zero: bool, positive: bool| match (zero, positive) {

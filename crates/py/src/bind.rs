@@ -332,15 +332,14 @@ fn finish(
     let py = given.py;
     match value {
         Value::Tensor(t) => {
-            if let Some(f) = &first {
-                if (e.inplace || f.same(&t))
-                    && let Some(obj) = first_object(e, given)
-                {
-                    if !f.same(&t) {
-                        tensor::swap(&obj, t);
-                    }
-                    return Ok(obj.into_ptr());
+            if let Some(f) = &first
+                && (e.inplace || f.same(&t))
+                && let Some(obj) = first_object(e, given)
+            {
+                if !f.same(&t) {
+                    tensor::swap(&obj, t);
                 }
+                return Ok(obj.into_ptr());
             }
             if extras.requires_grad {
                 t.set_requires_grad(true).py(py)?;

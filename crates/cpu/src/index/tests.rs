@@ -175,7 +175,7 @@ fn masks() {
     for rev in [false, true] {
         let st = strides(&shape, rev);
         let src: Vec<u16> = (0..n as u64).map(|i| word(4, 0, i) as u16).collect();
-        let mask: Vec<u8> = (0..n as u64).map(|i| (word(5, 0, i) % 3 == 0) as u8).collect();
+        let mask: Vec<u8> = (0..n as u64).map(|i| word(5, 0, i).is_multiple_of(3) as u8).collect();
         let (s, m) = (arr(DType::U16, &src, &shape, &st), arr(DType::Bool, &mask, &shape, &[100, 1]));
         let want: Vec<u16> =
             (0..n).filter(|&i| mask[i] != 0).map(|i| src[at(&st, &[i / 100, i % 100])]).collect();
