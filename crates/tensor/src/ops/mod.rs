@@ -1,6 +1,7 @@
 //! Operators. One file per topic: shape rule, kernel family call, gradient and registry entries
 //! stand together. This file holds what all of them use: operands, copies, and the registration.
 
+pub mod advanced;
 pub mod attention;
 pub mod conv;
 pub mod copy;
