@@ -68,4 +68,4 @@ print(len(train), len(test), tuple(image.shape), int(label))
 def test_build_profile():
     profile = torch._C.build_profile
     profile = profile() if callable(profile) else profile
-    assert profile in ("release", "fast", "dev", "debug")
+    assert profile in ("release", "fast", "quick", "dev", "debug")
