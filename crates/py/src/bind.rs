@@ -5,6 +5,7 @@
 use crate::args::{self, Given, Misfit, Obj, Values, walk};
 use crate::enter::{Work, enter};
 use crate::error::IntoPy;
+use crate::overrides;
 use crate::signature::{self, Parsed};
 use crate::tensor::{self, PyTensor, wrap};
 use crate::types::dtype_object;
@@ -32,9 +33,14 @@ struct Entry {
     factory: bool,
     /// Changes its receiver; a tensor it returns replaces what the receiver stands for.
     inplace: bool,
+    /// Draws random numbers.
+    random: bool,
 }
 
 static ENTRIES: PyOnceLock<Vec<Entry>> = PyOnceLock::new();
+
+/// The Python objects of an entry: the function, and the method's descriptor.
+static OBJECTS: PyOnceLock<Vec<[Option<Py<PyAny>>; 2]>> = PyOnceLock::new();
 
 type Call = unsafe extern "C" fn(
     *mut ffi::PyObject,
@@ -143,7 +149,17 @@ unsafe fn dispatch(
         names,
     };
     let done = catch_unwind(AssertUnwindSafe(|| match ENTRIES.get(py).and_then(|e| e.get(index)) {
-        Some(e) => call(e, &given),
+        Some(e) => {
+            if overrides::active() {
+                let func = || OBJECTS.get(py)?.get(index)?[!slf.is_null() as usize].as_ref().map(|f| f.clone_ref(py));
+                match overrides::intercept(func, &given, e.random) {
+                    Ok(None) => {}
+                    Ok(Some(p)) => return Ok(p),
+                    Err(e) => return Err(e),
+                }
+            }
+            call(e, &given)
+        }
         None => Err(PyRuntimeError::new_err("pyrite._C is not initialised")),
     }));
     match done {
@@ -216,6 +232,29 @@ fn estimate(e: &Entry, values: &Values) -> Work {
         }
     }
     if e.heavy && n > 4096 { Work::Long } else { Work::Elements(n) }
+}
+
+/// Ops that draw random numbers (or may).
+fn is_random(name: &str) -> bool {
+    let stem = name.strip_suffix("_like").unwrap_or(name).trim_end_matches('_');
+    const NAMES: [&str; 15] = [
+        "bernoulli",
+        "binomial",
+        "cauchy",
+        "exponential",
+        "geometric",
+        "log_normal",
+        "multinomial",
+        "normal",
+        "poisson",
+        "random",
+        "rrelu",
+        "scaled_dot_product_attention",
+        "uniform",
+        "fractional_max_pool2d",
+        "fractional_max_pool3d",
+    ];
+    stem.starts_with("rand") || stem.ends_with("dropout") || NAMES.contains(&stem)
 }
 
 /// Ops whose cost is not linear in their elements, or far above one pass.
@@ -567,7 +606,7 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
                 }
                 continue;
             }
-            list.push(Entry { op, name, sigs, heavy: is_heavy(op), factory, inplace });
+            list.push(Entry { op, name, sigs, heavy: is_heavy(op), factory, inplace, random: is_random(name) });
             let i = list.len() - 1;
             if op.forms.has(Forms::FUNCTION) {
                 plan.push((i, name, false));
@@ -582,6 +621,7 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     }
     // Methods first: their numbers index the table of entry points.
     let points = entries();
+    let mut objects: Vec<[Option<Py<PyAny>>; 2]> = list.iter().map(|_| [None, None]).collect();
     let mut modules: HashMap<&'static str, Bound<PyModule>> = HashMap::new();
     for (i, name, method) in plan {
         let e = &list[i];
@@ -599,7 +639,8 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
                     ffi::PyDescr_NewMethod(tensor_type.as_ptr() as *mut ffi::PyTypeObject, def),
                 )?
             };
-            tensor_type.setattr(name, descr)?;
+            tensor_type.setattr(name, &descr)?;
+            objects[i][1] = Some(descr.unbind());
         } else {
             let module = match e.op.namespace {
                 "" => m.clone(),
@@ -614,7 +655,8 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
                     ffi::PyCFunction_NewEx(def, index.as_ptr(), std::ptr::null_mut()),
                 )?
             };
-            module.setattr(name, f)?;
+            module.setattr(name, &f)?;
+            objects[i][0] = Some(f.unbind());
         }
     }
     let property = py.import("builtins")?.getattr("property")?;
@@ -629,8 +671,10 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
                 ffi::PyCFunction_NewEx(def, index.as_ptr(), std::ptr::null_mut()),
             )?
         };
-        tensor_type.setattr(name, property.call1((f, py.None(), py.None(), e.op.doc))?)?;
+        tensor_type.setattr(name, property.call1((&f, py.None(), py.None(), e.op.doc))?)?;
+        objects[i][0].get_or_insert(f.unbind());
     }
+    let _ = OBJECTS.set(py, objects);
     let _ = ENTRIES.set(py, list);
     Ok(())
 }

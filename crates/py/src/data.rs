@@ -38,6 +38,7 @@ pub fn from_object(o: &Bound<PyAny>, dtype: Option<DType>, device: Option<Device
         enter(py, Work::Elements(t.numel()), move || ops::to(&t, d, v, copy, MemoryFormat::Contiguous))
     };
     if let Some(t) = get(o) {
+        crate::overrides::refuse("tensor()", o.as_borrowed())?;
         return to_place(t.alias(), true);
     }
     if let Some(t) = interop::array_like(o)? {

@@ -29,6 +29,9 @@ pub fn enter<T: Send>(py: Python, work: Work, f: impl FnOnce() -> Result<T> + Se
         _ => py.detach(guarded),
     };
     match caught {
+        Ok(Ok(v)) if pyrite_tensor::autograd::forward::active() => {
+            pyrite_tensor::autograd::forward::check().py(py).map(|()| v)
+        }
         Ok(r) => r.py(py),
         Err(payload) => Err(panicked(payload)),
     }

@@ -12,7 +12,7 @@ use pyrite_core::Result;
 use pyrite_tensor::Tensor;
 use pyrite_tensor::autograd::node::{self, Node, Rule};
 use pyrite_tensor::autograd::saved::Saved;
-use pyrite_tensor::autograd::{Ctx, GradMode, Grads, inplace, is_grad_enabled};
+use pyrite_tensor::autograd::{Ctx, GradMode, Grads, forward, inplace, is_grad_enabled};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -109,6 +109,53 @@ fn items<'py>(ctx: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, Py
     }
 }
 
+/// The outputs' tangents: what the class's `jvp` says, else derived from its backward.
+fn tangents(
+    class: &Bound<PyAny>,
+    ctx: &Bound<PyAny>,
+    flow: &forward::Flow,
+    node: &Arc<Node>,
+    outputs: &[&Tensor],
+    skip: &[bool],
+) -> PyResult<()> {
+    let py = class.py();
+    if !class.call_method0("_has_jvp")?.is_truthy()? {
+        forward::through(flow, node, outputs);
+        return forward::check().py(py);
+    }
+    let (class, ctx) = (class.clone().unbind(), ctx.clone().unbind());
+    forward::each(flow, outputs, |_, ts| {
+        Python::attach(|py| -> PyResult<SmallVec<[Option<Tensor>; 1]>> {
+            let list = grads_tuple(py, ts)?;
+            let r = class.bind(py).call_method1("_run_jvp", (ctx.bind(py), list))?;
+            let got = grads_from(&node.name, &r)?;
+            if got.len() != outputs.len() {
+                return Err(PyRuntimeError::new_err(format!(
+                    "{}: jvp returned {} tangents for {} outputs",
+                    node.name,
+                    got.len(),
+                    outputs.len()
+                )));
+            }
+            for (i, (t, o)) in got.iter().zip(outputs).enumerate() {
+                if let Some(t) = t
+                    && t.shape() != o.shape()
+                {
+                    return Err(PyRuntimeError::new_err(format!(
+                        "{}: jvp returned a tangent of shape {:?} for output {i} of shape {:?}",
+                        node.name,
+                        t.shape(),
+                        o.shape()
+                    )));
+                }
+            }
+            Ok(got.into_iter().zip(skip).map(|(t, s)| t.filter(|_| !s)).collect())
+        })
+        .map_err(from_py)
+    });
+    forward::check().py(py)
+}
+
 /// `Function.apply`: runs `run(*args)`, which calls `forward`, and records the result.
 #[pyfunction]
 #[pyo3(signature = (class, ctx, run, args))]
@@ -121,11 +168,13 @@ fn _function_apply<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let inputs: Vec<Option<Tensor>> = args.iter().map(|a| get(&a)).collect();
     let recording = is_grad_enabled();
-    let needs: Vec<bool> =
-        inputs.iter().map(|t| recording && t.as_ref().is_some_and(Tensor::requires_grad)).collect();
+    let flows = |t: &Tensor| recording && t.requires_grad() || forward::has(t);
+    let needs: Vec<bool> = inputs.iter().map(|t| t.as_ref().is_some_and(flows)).collect();
     ctx.setattr("needs_input_grad", PyTuple::new(py, &needs)?)?;
     let result = {
         let _off = GradMode::new(false);
+        // The tangents come from `jvp`, not from what forward happens to call.
+        let _hidden = forward::active().then(|| forward::Below::new(0));
         run.call1((ctx, args))?
     };
     let single = !result.is_instance_of::<PyTuple>();
@@ -153,6 +202,11 @@ fn _function_apply<'py>(
     // Gradients leave through outputs in order; what is no differentiable tensor has a place but no history.
     let places: Vec<Tensor> = made.iter().filter_map(get).collect();
     let name = format!("{}Backward", class.getattr("__name__")?);
+    // An argument that is no tensor has a place among the edges, but nothing flows from it.
+    let none = Tensor::empty(&[0], pyrite_core::DType::Bool, pyrite_core::Device::Cpu).py(py)?;
+    let sources: Vec<&Tensor> = inputs.iter().map(|t| t.as_ref().unwrap_or(&none)).collect();
+    let targets: Vec<&Tensor> = places.iter().collect();
+    let flow = forward::begin(&sources, &targets);
     let mut saved: Vec<Option<Saved>> = Vec::new();
     for s in items(ctx, "_to_save")? {
         if s.is_none() {
@@ -189,14 +243,19 @@ fn _function_apply<'py>(
     };
     let edges: SmallVec<_> =
         inputs.iter().zip(&needs).map(|(t, n)| t.as_ref().filter(|_| *n).and_then(Tensor::edge)).collect();
+    let recorded = recording && edges.iter().any(Option::is_some);
     let node = node::make(name, edges, places.iter().map(node::info).collect(), rule);
     node.rule().bind(&node);
+    if let Some(flow) = &flow {
+        let skip: Vec<bool> = made.iter().filter(|o| get(o).is_some()).map(|o| is_among(o, &constant)).collect();
+        tangents(class, ctx, flow, &node, &targets, &skip)?;
+    }
     let mut nr = 0u32;
     for o in &made {
         let Ok(t) = o.cast::<PyTensor>() else { continue };
         let place = nr;
         nr += 1;
-        if is_among(o, &constant) {
+        if is_among(o, &constant) || !recorded {
             continue;
         }
         let t = t.get().tensor(py);

@@ -4,6 +4,7 @@ use crate::args::{int, number};
 use crate::data;
 use crate::enter::{Work, enter};
 use crate::error::IntoPy;
+use crate::overrides;
 use crate::tensor::{self, PyTensor, get, get_borrowed, wrap, wrap_all};
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
@@ -84,6 +85,11 @@ fn work(t: &Tensor, key: &[Idx]) -> Work {
 impl PyTensor {
     fn __getitem__(slf: &Bound<Self>, key: &Bound<PyAny>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
+        if overrides::active()
+            && let Some(r) = overrides::method("__getitem__", &[slf.as_any(), key])?
+        {
+            return Ok(r.unbind());
+        }
         let t = slf.get().tensor(py);
         if key.is_exact_instance_of::<PyInt>() {
             if t.ndim() == 0 {
@@ -108,6 +114,9 @@ impl PyTensor {
 
     fn __setitem__(slf: &Bound<Self>, key: &Bound<PyAny>, value: &Bound<PyAny>) -> PyResult<()> {
         let py = slf.py();
+        if overrides::active() && overrides::method("__setitem__", &[slf.as_any(), key, value])?.is_some() {
+            return Ok(());
+        }
         let t = slf.get().tensor(py);
         let key = all(key)?;
         let (tensor, number) = match get(value) {

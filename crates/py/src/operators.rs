@@ -2,6 +2,7 @@
 
 use crate::args::number;
 use crate::enter::{Work, enter};
+use crate::overrides;
 use crate::tensor::{self, PyTensor, get, wrap};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyNotImplementedError;
@@ -50,10 +51,31 @@ type Made<'py> = PyResult<Py<PyAny>>;
 
 use elementwise::default_params as params;
 
+/// The special method behind an operator: `__add__`, `__radd__` or `__iadd__`.
+fn slot_name(r: RowId, prefix: &str) -> String {
+    let stem = match r.row().name {
+        "div" => "truediv",
+        "floor_divide" => "floordiv",
+        "remainder" => "mod",
+        n => n.trim_start_matches("bitwise_"),
+    };
+    let stem = match stem {
+        "left_shift" => "lshift",
+        "right_shift" => "rshift",
+        s => s,
+    };
+    format!("__{prefix}{stem}__")
+}
+
 /// `a op b`; NotImplemented for what is neither tensor nor number.
 #[inline]
 fn binary(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId, swapped: bool) -> PyResult<Py<PyAny>> {
     let py = slf.py();
+    if overrides::active()
+        && let Some(r) = overrides::method(&slot_name(r, if swapped { "r" } else { "" }), &[slf.as_any(), other])?
+    {
+        return Ok(r.unbind());
+    }
     let Some(b) = Other::read(other)? else { return Ok(py.NotImplemented()) };
     let a = slf.get().tensor(py);
     let work = Work::Elements(a.numel().max(b.numel()));
@@ -67,6 +89,9 @@ fn binary(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId, swapped: bool) 
 
 fn inplace(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId) -> PyResult<()> {
     let py = slf.py();
+    if overrides::active() && overrides::method(&slot_name(r, "i"), &[slf.as_any(), other])?.is_some() {
+        return Ok(());
+    }
     let Some(b) = Other::read(other)? else {
         return Err(pyo3::exceptions::PyTypeError::new_err(format!(
             "unsupported operand type(s) for {}=: 'Tensor' and '{}'",
@@ -158,18 +183,33 @@ impl PyTensor {
         Ok((q, r).into_pyobject(py)?.into_any().unbind())
     }
     fn __matmul__(slf: &Bound<Self>, other: &Bound<PyAny>) -> Made<'static> {
+        if overrides::active()
+            && let Some(r) = overrides::method("__matmul__", &[slf.as_any(), other])?
+        {
+            return Ok(r.unbind());
+        }
         match get(other) {
             Some(b) => matmul(slf.py(), slf.get().tensor(slf.py()), b),
             None => Ok(slf.py().NotImplemented()),
         }
     }
     fn __rmatmul__(slf: &Bound<Self>, other: &Bound<PyAny>) -> Made<'static> {
+        if overrides::active()
+            && let Some(r) = overrides::method("__rmatmul__", &[slf.as_any(), other])?
+        {
+            return Ok(r.unbind());
+        }
         match get(other) {
             Some(b) => matmul(slf.py(), b, slf.get().tensor(slf.py())),
             None => Ok(slf.py().NotImplemented()),
         }
     }
     fn __neg__(slf: &Bound<Self>) -> Made<'static> {
+        if overrides::active()
+            && let Some(r) = overrides::method("__neg__", &[slf.as_any()])?
+        {
+            return Ok(r.unbind());
+        }
         if slf.get().tensor(slf.py()).dtype().is_bool() {
             return tensor::runtime(
                 "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead.",
@@ -184,9 +224,19 @@ impl PyTensor {
         Ok(slf.clone())
     }
     fn __abs__(slf: &Bound<Self>) -> Made<'static> {
+        if overrides::active()
+            && let Some(r) = overrides::method("__abs__", &[slf.as_any()])?
+        {
+            return Ok(r.unbind());
+        }
         unary(slf, ops::abs)
     }
     fn __invert__(slf: &Bound<Self>) -> Made<'static> {
+        if overrides::active()
+            && let Some(r) = overrides::method("__invert__", &[slf.as_any()])?
+        {
+            return Ok(r.unbind());
+        }
         let d = slf.get().tensor(slf.py()).dtype();
         if !d.is_int() && !d.is_bool() {
             return Err(pyo3::exceptions::PyTypeError::new_err(format!(

@@ -16,6 +16,7 @@ __all__ = [
     "Variable",
     "backward",
     "enable_grad",
+    "forward_ad",
     "functional",
     "grad",
     "gradcheck",
@@ -132,8 +133,8 @@ def __getattr__(name):
         globals()["gradcheck"] = _gradcheck.gradcheck
         globals()["gradgradcheck"] = _gradcheck.gradgradcheck
         return globals()[name]
-    if name == "functional":
+    if name in ("functional", "forward_ad"):
         import importlib
 
-        return importlib.import_module(".functional", __name__)
+        return importlib.import_module("." + name, __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,12 +15,22 @@ class FunctionCtx:
     _non_differentiable = None
     _to_save = None
     _saved = None
+    _to_save_forward = None
+    _in_jvp = False
     _materialize_grads = True
     needs_input_grad = ()
 
     def save_for_backward(self, *tensors):
         """Keeps tensors for ``backward``, where ``saved_tensors`` gives them back. Call it once, in ``forward``."""
         self._to_save = tensors
+
+    def save_for_forward(self, *tensors):
+        """Keeps tensors for ``jvp``, where ``saved_tensors`` gives them back."""
+        self._to_save_forward = tensors
+
+    def maybe_clear_saved_tensors(self):
+        """Drops what was saved for backward, if it is not needed again."""
+        self._to_save = None
 
     def mark_dirty(self, *tensors):
         """Says that these inputs were written to; they must be returned as outputs."""
@@ -36,6 +46,8 @@ class FunctionCtx:
 
     @property
     def saved_tensors(self):
+        if self._in_jvp and self._to_save_forward is not None:
+            return tuple(self._to_save_forward)
         if self._saved is not None:
             return self._saved.unpack()
         return () if self._to_save is None else tuple(self._to_save)
@@ -85,6 +97,40 @@ class Function:
     # PyTorch's other name for it.
     vjp = backward
 
+    @staticmethod
+    def jvp(ctx, *tangents):
+        """Tangents of the outputs from those of the inputs (None: zero), for forward mode.
+
+        Without it, forward mode differentiates ``backward``.
+        """
+        raise NotImplementedError(
+            "You must implement the jvp function for custom autograd.Function to use it with forward mode AD."
+        )
+
+    # True: `vmap` vectorizes forward, backward and jvp by running them on tensors with a batch dimension.
+    generate_vmap_rule = False
+
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        """``(output, out_dims)`` for arguments that have a batch dimension where ``in_dims`` says so."""
+        raise NotImplementedError(
+            "To use autograd.Function with vmap, you must either override the vmap static method or set "
+            "generate_vmap_rule=True."
+        )
+
+    @classmethod
+    def _has_jvp(cls):
+        return cls.jvp is not Function.jvp
+
+    @classmethod
+    def _run_jvp(cls, ctx, tangents):
+        ctx._in_jvp = True
+        try:
+            out = cls.jvp(ctx, *tangents)
+        finally:
+            ctx._in_jvp = False
+        return out if isinstance(out, tuple) else (out,)
+
     @classmethod
     def _run_forward(cls, ctx, args):
         if cls.setup_context is Function.setup_context:
@@ -110,6 +156,10 @@ class Function:
                 names = names[1:]
             bound = dict(zip(names, args), **kwargs)
             args = tuple(bound[n] for n in names if n in bound)
+        if any(hasattr(a, "_batched_value") for a in args):
+            from .._batching import apply_function
+
+            return apply_function(cls, args)
         return _C._function_apply(cls, FunctionCtx(), cls._run_forward, args)
 
 

@@ -1,6 +1,7 @@
 //! Runs the graph backwards: dependency counts, youngest ready node first, no recursion. It runs in
 //! the calling thread; gradients meet in a map that this call owns.
 
+use super::forward;
 use super::mode::GradMode;
 use super::node::{Ctx, Edge, Grads, Node};
 use crate::tensor::Tensor;
@@ -93,7 +94,7 @@ pub fn backward(
         for (t, g) in list.iter().zip(got) {
             // Leaves were accumulated by their own node; here are the non-leaf ones.
             if let (Some(g), false) = (g, t.is_leaf()) {
-                self::accumulate(t, g, create_graph)?;
+                self::accumulate(t, g, create_graph || forward::active())?;
             }
         }
     }
@@ -170,13 +171,21 @@ fn roots(
                 Tensor::full(t.shape(), 1.0.into(), t.dtype(), t.device())?
             }
         };
-        let g = if create_graph { g } else { g.detach() };
+        let g = if create_graph {
+            g
+        } else if forward::active() {
+            forward::detach(&g)
+        } else {
+            g.detach()
+        };
         roots.push((edge, g));
     }
     Ok(roots)
 }
 
 fn run(roots: Vec<(Edge, Tensor)>, opts: &Options) -> Result<Vec<Option<Tensor>>> {
+    // Tangents pass through ops, not through the fused kernels of a plain backward.
+    let through = opts.create_graph || forward::active();
     let mut states: Map<State> = Map::default();
     let mut order: Vec<Arc<Node>> = Vec::new();
     // Count, for every reachable node, how many edges lead into it.
@@ -209,7 +218,7 @@ fn run(roots: Vec<(Edge, Tensor)>, opts: &Options) -> Result<Vec<Option<Tensor>>
     let mut ready: BinaryHeap<Ready> = BinaryHeap::new();
     for (e, g) in roots {
         let Some(s) = states.get_mut(&key(&e.node)) else { continue };
-        deliver(&mut s.grads, &e, g, opts.create_graph)?;
+        deliver(&mut s.grads, &e, g, through)?;
         if s.waiting == 0 && !ready.iter().any(|r| r.0.seq == e.node.seq) {
             ready.push(Ready(e.node));
         }
@@ -255,7 +264,7 @@ fn run(roots: Vec<(Edge, Tensor)>, opts: &Options) -> Result<Vec<Option<Tensor>>
             let Some(e) = e else { continue };
             let Some(s) = states.get_mut(&key(&e.node)) else { continue };
             if let Some(g) = g {
-                deliver(&mut s.grads, &e, g, opts.create_graph)?;
+                deliver(&mut s.grads, &e, g, through)?;
             }
             s.waiting -= 1;
             if s.waiting == 0 {
@@ -323,7 +332,7 @@ fn run_node(node: &Arc<Node>, mut grads: Grads, states: &Map<State>, opts: &Opti
         node,
         grads: &mut grads,
         needs,
-        create_graph: opts.create_graph,
+        create_graph: opts.create_graph || forward::active(),
         keep_graph: opts.keep_graph,
         saved: SmallVec::new(),
     };

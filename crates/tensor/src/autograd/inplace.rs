@@ -160,6 +160,9 @@ fn geometry(base: &Tensor) -> Layout {
 /// Gives `t` (just written to, version bumped) the history `node`, whose first edge is the old
 /// value of `t`. Handles views.
 pub fn rebase(t: &Tensor, node: Arc<Node>) {
+    if !node::is_recorded(&node) {
+        return;
+    }
     let Some(base) = t.base() else {
         if let Some(old) = t.meta().and_then(|m| m.lock().grad_fn.clone()) {
             old.node.move_retained_to(old.nr, &node, 0);

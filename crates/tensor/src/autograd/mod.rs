@@ -3,6 +3,7 @@
 //! and whether anything is recorded at all ([`mode`]).
 
 pub mod engine;
+pub mod forward;
 pub mod inplace;
 pub mod mode;
 pub mod node;
@@ -10,7 +11,7 @@ pub mod saved;
 
 pub use engine::{backward, grad};
 pub use mode::{GradMode, is_grad_enabled};
-pub use node::{Ctx, Edge, Grads, Node, Rule, Save, attach, needs_grad};
+pub use node::{Ctx, Edge, Grads, Node, Rule, Save, attach, flows, needs_grad};
 
 use crate::tensor::Tensor;
 use pyrite_core::{Result, bail, ensure};
@@ -49,6 +50,7 @@ pub(crate) struct Inner {
     pub hooks: Vec<(u64, Arc<dyn Hook>)>,
     pub post_accumulate: Vec<(u64, Arc<dyn PostAccumulateHook>)>,
     pub retains_grad: bool,
+    pub dual: Option<forward::Dual>,
 }
 
 /// A view remembers the tensor it looks into (never another view: chains are flattened).

@@ -1,7 +1,7 @@
 //! The backward graph: nodes, edges, recording, and a drop that never recurses.
 
 use super::saved::Saved;
-use super::{Hook, Meta, mode};
+use super::{Hook, Meta, forward, mode};
 use crate::tensor::Tensor;
 use pyrite_core::{DType, Device, Dims, Result, bail};
 use smallvec::SmallVec;
@@ -308,6 +308,14 @@ impl<R: ?Sized> Drop for NodeOf<R> {
 #[inline]
 pub fn needs_grad(inputs: &[&Tensor]) -> bool {
     inputs.iter().any(|t| t.0.meta.get().is_some() && t.requires_grad()) && mode::is_grad_enabled()
+        || forward::active() && inputs.iter().any(|t| forward::has(t))
+}
+
+/// Does anything flow through this input: a gradient back or a tangent on? Ops that save a factor only for
+/// the other one's sake ask this.
+#[inline]
+pub fn flows(t: &Tensor) -> bool {
+    t.requires_grad() || forward::has(t)
 }
 
 /// What to keep for backward.
@@ -372,7 +380,15 @@ where
     F: Fn(&mut Ctx) -> Result<Grads> + Send + Sync + 'static,
 {
     let node = closure(name, inputs, outputs, save, f);
-    set_history(&node, outputs);
+    if is_recorded(&node) {
+        set_history(&node, outputs);
+    }
+}
+
+/// In forward mode a node may exist for the tangents alone.
+#[inline]
+pub(super) fn is_recorded(node: &Node) -> bool {
+    !forward::active() || mode::is_grad_enabled() && node.with_edges(|e| e.iter().any(Option::is_some))
 }
 
 /// The node of [`attach`] without giving it to the outputs: in-place ops rebase with it.
@@ -386,6 +402,7 @@ pub fn closure<F>(
 where
     F: Fn(&mut Ctx) -> Result<Grads> + Send + Sync + 'static,
 {
+    let flow = forward::begin(inputs, outputs);
     let saved: SmallVec<[Option<Saved>; 3]> = save
         .iter()
         .map(|s| match s {
@@ -401,6 +418,9 @@ where
         Closure { saved: Mutex::new(Some(saved)), f },
     );
     node.rule().bind(&node);
+    if let Some(flow) = flow {
+        forward::through(&flow, &node, outputs);
+    }
     node
 }
 

@@ -2,7 +2,7 @@
 //! storage version it had, and where its gradient goes. Stale data is an error, not a wrong number.
 
 use super::node::{Edge, Node, drop_later};
-use super::{Meta, mode};
+use super::{Meta, forward, mode};
 use crate::tensor::{Impl, Tensor};
 use pyrite_core::{Result, bail};
 use std::sync::{Arc, OnceLock, Weak};
@@ -21,18 +21,20 @@ pub struct Saved {
     tensor: Tensor,
     version: u32,
     origin: Origin,
+    duals: Option<forward::Shared>,
 }
 
 impl Saved {
     pub fn input(t: &Tensor) -> Saved {
         let version = t.storage().version();
         if t.meta().is_none() {
-            return Saved { tensor: t.alias(), version, origin: Origin::Input(None) };
+            return Saved { tensor: t.alias(), version, origin: Origin::Input(None), duals: None };
         }
+        let duals = forward::saved(t);
         match t.grad_fn() {
-            Some(e) => Saved { tensor: t.alias(), version, origin: Origin::Input(Some(e)) },
-            None if t.requires_grad() => Saved { tensor: t.clone(), version, origin: Origin::Leaf },
-            None => Saved { tensor: t.alias(), version, origin: Origin::Input(None) },
+            Some(e) => Saved { tensor: t.alias(), version, origin: Origin::Input(Some(e)), duals },
+            None if t.requires_grad() => Saved { tensor: t.clone(), version, origin: Origin::Leaf, duals },
+            None => Saved { tensor: t.alias(), version, origin: Origin::Input(None), duals },
         }
     }
 
@@ -42,6 +44,7 @@ impl Saved {
             tensor: t.alias(),
             version: t.storage().version(),
             origin: Origin::Output(nr, OnceLock::new()),
+            duals: forward::saved_output(t),
         }
     }
 
@@ -67,6 +70,10 @@ impl Saved {
                 self.version
             );
         }
+        self.recorded().map(|t| if forward::active() { forward::restore(t, &self.duals) } else { t })
+    }
+
+    fn recorded(&self) -> Result<Tensor> {
         if !mode::is_grad_enabled() {
             return Ok(if let Origin::Leaf = self.origin {
                 self.tensor.detach()

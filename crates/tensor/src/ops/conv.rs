@@ -39,7 +39,7 @@ fn forward(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, geo: ConvGeometry) -> 
     }
     let inputs: SmallVec<[&Tensor; 3]> = [x, w].into_iter().chain(bias).collect();
     if needs_grad(&inputs) {
-        let (need_x, need_w) = (x.requires_grad(), w.requires_grad());
+        let (need_x, need_w) = (autograd::flows(x), autograd::flows(w));
         let (xshape, wshape): (Dims, Dims) = (xs.into(), ws.into());
         let save = [Save::Opt(need_w.then_some(x)), Save::Opt(need_x.then_some(w))];
         autograd::attach("ConvolutionBackward0", &inputs, &[&y], &save, move |cx| {
@@ -73,7 +73,7 @@ fn input_grad(dy: &Tensor, w: &Tensor, geo: ConvGeometry, shape: &[usize]) -> Re
         dx.backend()?.conv(&geo, Conv::Input { dy: dy.arr(), w: w.arr(), dx: dx.arr() })?;
     }
     if needs_grad(&[dy, w]) {
-        let save = [Save::Opt(w.requires_grad().then_some(dy)), Save::Opt(dy.requires_grad().then_some(w))];
+        let save = [Save::Opt(autograd::flows(w).then_some(dy)), Save::Opt(autograd::flows(dy).then_some(w))];
         let wshape: Dims = w.shape().into();
         autograd::attach("ConvolutionInputBackward0", &[dy, w], &[&dx], &save, move |cx| {
             let g = cx.grad(0)?;
@@ -114,7 +114,7 @@ fn weight_and_bias_grad(
         )?;
     }
     if needs_grad(&[x, dy]) {
-        let save = [Save::Opt(dy.requires_grad().then_some(x)), Save::Opt(x.requires_grad().then_some(dy))];
+        let save = [Save::Opt(autograd::flows(dy).then_some(x)), Save::Opt(autograd::flows(x).then_some(dy))];
         let xshape: Dims = x.shape().into();
         autograd::attach("ConvolutionWeightBackward0", &[x, dy], &[&dw], &save, move |cx| {
             let g = cx.grad(0)?;

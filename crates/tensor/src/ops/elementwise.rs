@@ -3,7 +3,7 @@
 
 use super::Operand;
 use super::record::{old_value_needed, record, tensors_of};
-use crate::autograd::{inplace, is_grad_enabled, node};
+use crate::autograd::{forward, inplace, is_grad_enabled, node};
 use crate::registry::{Args, Value};
 use crate::tensor::Tensor;
 use pyrite_core::backend::Formula;
@@ -323,7 +323,7 @@ pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tens
         let layout = Layout::of(first.shape(), first.strides(), 0);
         let out = Tensor::empty_strided(layout, types.out, first.device())?;
         launch(row, Formula::Forward, types.compute, &out, ops, params)?;
-        if is_grad_enabled() {
+        if is_grad_enabled() || forward::active() {
             record(row, &types, ops, params, &out, None)?;
         }
         return Ok(out);
@@ -341,7 +341,7 @@ pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tens
     check_divisor(row, types.compute, ops)?;
     let out = Tensor::empty_strided(result_layout(&shape, ops), types.out, device)?;
     launch(row, Formula::Forward, types.compute, &out, ops, params)?;
-    if is_grad_enabled() {
+    if is_grad_enabled() || forward::active() {
         record(row, &types, ops, params, &out, None)?;
     }
     Ok(out)
@@ -468,6 +468,9 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
     }
     let old =
         if recording && old_value_needed(row, ops) { Some(super::clone(&target.detach())?) } else { None };
+    if let Some(old) = &old {
+        forward::share(target, old);
+    }
     launch(row, Formula::Forward, types.compute, target, ops, params)?;
     target.storage().bump_version();
     if recording {

@@ -122,7 +122,7 @@ pub fn mm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// The other factor is kept only if this one wants a gradient.
 fn wanted(t: &Tensor) -> bool {
-    t.requires_grad()
+    autograd::flows(t)
 }
 
 pub fn bmm(a: &Tensor, b: &Tensor) -> Result<Tensor> {

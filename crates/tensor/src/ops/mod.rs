@@ -22,6 +22,7 @@ pub mod pointwise;
 pub mod polygamma;
 pub mod pool;
 mod record;
+mod row_tangent;
 pub mod reduce;
 pub mod scan_sort;
 pub mod shape;

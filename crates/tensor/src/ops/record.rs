@@ -2,7 +2,8 @@
 
 use super::Operand;
 use super::elementwise::{Operands, Params, Types, launch, result_layout};
-use crate::autograd::inplace;
+use super::row_tangent::Run;
+use crate::autograd::{forward, inplace, is_grad_enabled};
 use crate::autograd::node::{self, Ctx, Edge, Grads, Node, Rule};
 use crate::autograd::saved::Saved;
 use crate::tensor::Tensor;
@@ -22,7 +23,8 @@ pub(super) fn wants(o: &Operand) -> bool {
 }
 
 pub(super) fn old_value_needed(row: &Row, ops: &[Operand]) -> bool {
-    row.grads.iter().any(|g| wants(&ops[g.input as usize]) && g.uses.contains(&Use::Input(0)))
+    let flows = |o: &Operand| wants(o) || matches!(o, Operand::Tensor(t) if forward::has(t));
+    row.grads.iter().any(|g| flows(&ops[g.input as usize]) && g.uses.contains(&Use::Input(0)))
 }
 
 /// PyTorch's name of a row's node, made once.
@@ -57,9 +59,49 @@ pub(super) fn record(
     out: &Tensor,
     inplace: Option<Option<&Tensor>>,
 ) -> Result<()> {
+    if forward::active() {
+        return record_both(row, types, ops, params, out, inplace);
+    }
     if !ops.iter().any(wants) || !types.out.is_float() {
         return Ok(());
     }
+    record_node(row, types, ops, params, out, inplace)
+}
+
+/// As [`record`], with tangents.
+#[cold]
+fn record_both(
+    row: &'static Row,
+    types: &Types,
+    ops: &[Operand],
+    params: &[Scalar],
+    out: &Tensor,
+    inplace: Option<Option<&Tensor>>,
+) -> Result<()> {
+    let flow = if types.out.is_float() { forward::begin(&tensors_of(ops), &[out]) } else { None };
+    if is_grad_enabled() && ops.iter().any(wants) && types.out.is_float() {
+        record_node(row, types, ops, params, out, inplace)?;
+    }
+    if let Some(flow) = flow {
+        let old: Operands = match (inplace, ops) {
+            (Some(Some(old)), [_, rest @ ..]) => {
+                std::iter::once(Operand::Tensor(old)).chain(rest.iter().copied()).collect()
+            }
+            _ => ops.iter().copied().collect(),
+        };
+        Run { row, types, ops: &old, params, out }.propagate(&flow);
+    }
+    Ok(())
+}
+
+fn record_node(
+    row: &'static Row,
+    types: &Types,
+    ops: &[Operand],
+    params: &[Scalar],
+    out: &Tensor,
+    inplace: Option<Option<&Tensor>>,
+) -> Result<()> {
     let mut edges: SmallVec<[Option<Edge>; 2]> = SmallVec::new();
     // Which inputs and whether the output must be kept: the union over the gradients wanted.
     let mut keep = [false; 4];

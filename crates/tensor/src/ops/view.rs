@@ -25,7 +25,12 @@ fn track(
 ) -> Tensor {
     let v = with_layout(t, layout);
     if is_grad_enabled() && t.requires_grad() {
+        // A view's tangent is the view of the tangent: the general rule would compute with it.
+        let _hidden = autograd::forward::active().then(|| autograd::forward::Below::new(0));
         autograd::attach(name, &[t], &[&v], &[], move |cx| Ok(smallvec![Some(back(&cx.grad(0)?)?)]));
+    }
+    if autograd::forward::active() {
+        autograd::forward::view(t, &v);
     }
     if !mode::is_inference() {
         inplace::set_view(&v, t);
