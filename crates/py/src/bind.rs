@@ -151,7 +151,9 @@ unsafe fn dispatch(
     let done = catch_unwind(AssertUnwindSafe(|| match ENTRIES.get(py).and_then(|e| e.get(index)) {
         Some(e) => {
             if overrides::active() {
-                let func = || OBJECTS.get(py)?.get(index)?[!slf.is_null() as usize].as_ref().map(|f| f.clone_ref(py));
+                let func = || {
+                    OBJECTS.get(py)?.get(index)?[!slf.is_null() as usize].as_ref().map(|f| f.clone_ref(py))
+                };
                 match overrides::intercept(func, &given, e.random) {
                     Ok(None) => {}
                     Ok(Some(p)) => return Ok(p),
@@ -606,7 +608,15 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
                 }
                 continue;
             }
-            list.push(Entry { op, name, sigs, heavy: is_heavy(op), factory, inplace, random: is_random(name) });
+            list.push(Entry {
+                op,
+                name,
+                sigs,
+                heavy: is_heavy(op),
+                factory,
+                inplace,
+                random: is_random(name),
+            });
             let i = list.len() - 1;
             if op.forms.has(Forms::FUNCTION) {
                 plan.push((i, name, false));

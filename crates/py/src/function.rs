@@ -247,7 +247,8 @@ fn _function_apply<'py>(
     let node = node::make(name, edges, places.iter().map(node::info).collect(), rule);
     node.rule().bind(&node);
     if let Some(flow) = &flow {
-        let skip: Vec<bool> = made.iter().filter(|o| get(o).is_some()).map(|o| is_among(o, &constant)).collect();
+        let skip: Vec<bool> =
+            made.iter().filter(|o| get(o).is_some()).map(|o| is_among(o, &constant)).collect();
         tangents(class, ctx, flow, &node, &targets, &skip)?;
     }
     let mut nr = 0u32;

@@ -72,7 +72,8 @@ fn slot_name(r: RowId, prefix: &str) -> String {
 fn binary(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId, swapped: bool) -> PyResult<Py<PyAny>> {
     let py = slf.py();
     if overrides::active()
-        && let Some(r) = overrides::method(&slot_name(r, if swapped { "r" } else { "" }), &[slf.as_any(), other])?
+        && let Some(r) =
+            overrides::method(&slot_name(r, if swapped { "r" } else { "" }), &[slf.as_any(), other])?
     {
         return Ok(r.unbind());
     }

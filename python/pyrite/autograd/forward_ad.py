@@ -1,8 +1,8 @@
 """Forward mode: dual tensors, which carry a tangent through every operation that has a backward.
 
-    with forward_ad.dual_level():
-        y = f(forward_ad.make_dual(x, v))
-        value, tangent = forward_ad.unpack_dual(y)
+with forward_ad.dual_level():
+    y = f(forward_ad.make_dual(x, v))
+    value, tangent = forward_ad.unpack_dual(y)
 """
 
 from typing import NamedTuple
@@ -53,7 +53,9 @@ def exit_dual_level(*, level=None):
     """Closes the innermost level: its tangents are forgotten. ``level`` must be its number, if given."""
     stack = _stack()
     if not stack:
-        raise RuntimeError("Trying to exit a forward AD level but no level exists, make sure to enter_dual_level() first.")
+        raise RuntimeError(
+            "Trying to exit a forward AD level but no level exists, make sure to enter_dual_level() first."
+        )
     if level is not None and level != len(stack) - 1:
         raise RuntimeError(
             "Trying to exit a forward AD level that was not the last one that was created. This is not supported."
@@ -64,9 +66,7 @@ def exit_dual_level(*, level=None):
 def _level_id(level, what):
     stack = _stack()
     if not stack:
-        raise RuntimeError(
-            f"{what} for forward AD but no level exists, make sure to enter_dual_level() first."
-        )
+        raise RuntimeError(f"{what} for forward AD but no level exists, make sure to enter_dual_level() first.")
     if level is None:
         return stack[-1]
     if not 0 <= level < len(stack):
@@ -77,7 +77,9 @@ def _level_id(level, what):
 def _check_pair(tensor, tangent):
     for name, t in (("primal", tensor), ("tangent", tangent)):
         if not isinstance(t, Tensor):
-            raise TypeError(f"make_dual(): argument '{'tensor' if name == 'primal' else name}' must be Tensor, not {type(t).__name__}")
+            raise TypeError(
+                f"make_dual(): argument '{'tensor' if name == 'primal' else name}' must be Tensor, not {type(t).__name__}"
+            )
         if not (t.is_floating_point() or t.is_complex()):
             raise ValueError(f"Expected {name} to be floating point or complex, but got: {t.dtype}")
     if tuple(tensor.shape) != tuple(tangent.shape):

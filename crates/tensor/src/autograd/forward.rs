@@ -288,7 +288,8 @@ fn collect(inputs: &[&Tensor], outputs: &[&Tensor]) -> Option<Flow> {
         if inputs.iter().any(|i| i.same(o)) {
             written = true;
             // Levels inside the visible ones are not ours to forget.
-            let rest = own(o).map(|d| lock(&d.cell).iter().filter(|e| !ids.contains(&e.0)).cloned().collect());
+            let rest =
+                own(o).map(|d| lock(&d.cell).iter().filter(|e| !ids.contains(&e.0)).cloned().collect());
             set_own(o, rest.unwrap_or_default());
         }
     }
@@ -390,7 +391,8 @@ fn transpose(node: &Node, ts: &[Option<Tensor>], outer: bool) -> Result<SmallVec
         if us.is_empty() {
             return Ok(none());
         }
-        let needs = ts.iter().enumerate().fold(0u64, |m, (i, t)| m | ((t.is_some() && i < 64) as u64) << (i & 63));
+        let needs =
+            ts.iter().enumerate().fold(0u64, |m, (i, t)| m | ((t.is_some() && i < 64) as u64) << (i & 63));
         let mut cx = Ctx {
             node,
             grads: &mut seeds.clone(),

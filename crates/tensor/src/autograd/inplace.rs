@@ -53,6 +53,10 @@ pub fn mark_several(views: &[Tensor]) {
 /// whose making forbids it. [`check`] does this if `t` itself requires grad; ops with other
 /// differentiable operands call it as well, before they write.
 pub fn check_recorded(op: &str, t: &Tensor) -> Result<()> {
+    if !mode::is_grad_enabled() {
+        // Only tangents flow: they follow any write.
+        return Ok(());
+    }
     let Some(made) = t.meta().and_then(|m| m.lock().view.as_ref().map(|v| v.made)) else { return Ok(()) };
     let several = "This view is the output of a function that returns multiple views. Such functions do not allow the output views to be modified inplace. You should replace the inplace operation by an out-of-place one.";
     let no_grad = "A view was created in no_grad mode and is being modified inplace with grad mode enabled.";

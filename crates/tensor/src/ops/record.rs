@@ -3,9 +3,9 @@
 use super::Operand;
 use super::elementwise::{Operands, Params, Types, launch, result_layout};
 use super::row_tangent::Run;
-use crate::autograd::{forward, inplace, is_grad_enabled};
 use crate::autograd::node::{self, Ctx, Edge, Grads, Node, Rule};
 use crate::autograd::saved::Saved;
+use crate::autograd::{forward, inplace, is_grad_enabled};
 use crate::tensor::Tensor;
 use pyrite_core::backend::Formula;
 use pyrite_core::rows::{Row, Use, flag};

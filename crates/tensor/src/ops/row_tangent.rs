@@ -82,8 +82,7 @@ impl Run<'_> {
                 Use::Input(k) => self.ops[*k as usize],
             });
         }
-        let compute =
-            if self.types.compute.is_float() { self.types.compute } else { g.dtype().compute() };
+        let compute = if self.types.compute.is_float() { self.types.compute } else { g.dtype().compute() };
         let r = Tensor::empty_strided(result_layout(g.shape(), &list), g.dtype(), g.device())?;
         launch(self.row, Formula::Grad(i as u8), compute, &r, &list, self.params)?;
         Ok(r)
