@@ -97,6 +97,7 @@ UNARY = [
     Op("abs", np.abs, takes=NUM),
     Op("sign", sign, takes=NUM, grad=False),
     Op("sgn", sign, takes=NUM, grad=False),
+    Op("conj_physical", np.conj, takes=NUM),
     Op("square", np.square, takes=NUM),
     Op("positive", np.positive, takes=NUM),
     Op("reciprocal", lambda x: 1 / x, sample=(0.4, 3.0)),

@@ -6,7 +6,9 @@
 //! [`crate::text`] reads them again to run a formula on whole tensors.
 //!
 //! The class in the row picks the bound: `any` -> [`Any`], `num` -> [`Num`], `int` -> [`Int`],
-//! `float` -> [`Float`]. Literals are wrapped by the macro (`V::lit(1.0)`), so formulas mix freely.
+//! `float` -> [`Float`]; rows with `flag complex` get the part of it that complex numbers have: [`Ring`]
+//! for `num`, [`Field`] for `float`. Literals are wrapped by the macro (`V::lit(1.0)`), so formulas mix
+//! freely.
 
 use std::ops::{Add, BitAnd, BitOr, BitXor, Div, Mul, Neg, Not, Sub};
 
@@ -36,11 +38,24 @@ pub trait Any: Copy {
     }
 }
 
-/// Lane types with arithmetic. Integers wrap.
-pub trait Num:
+/// Lane types with arithmetic, complex numbers among them. Integers wrap. Comparisons of complex lanes
+/// (`lt`, `le`) look at the real part: formulas use them on what is real anyway.
+pub trait Ring:
     Any + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Neg<Output = Self>
 {
+    /// The magnitude.
     fn abs(self) -> Self;
+    /// The complex conjugate.
+    #[inline(always)]
+    fn conj(self) -> Self {
+        self
+    }
+    /// `a` to the power `b`. Integers: by squaring; negative exponents give 0, 1 or -1 as PyTorch's.
+    fn pow(a: Self, b: Self) -> Self;
+}
+
+/// Ordered lane types with arithmetic.
+pub trait Num: Ring {
     /// The greater one; NaN if either is NaN (`torch.maximum`).
     fn maximum(a: Self, b: Self) -> Self;
     /// The smaller one; NaN if either is NaN.
@@ -53,8 +68,6 @@ pub trait Num:
     fn floor_div(a: Self, b: Self) -> Self;
     /// Python's remainder (sign of the divisor).
     fn remainder(a: Self, b: Self) -> Self;
-    /// `a` to the power `b`. Integers: by squaring; negative exponents give 0, 1 or -1 as PyTorch's.
-    fn pow(a: Self, b: Self) -> Self;
 }
 
 /// Integer lane types (and `bool`, for which the operators are logical).
@@ -68,16 +81,9 @@ pub trait Int:
     fn gcd(a: Self, b: Self) -> Self;
 }
 
-/// Floating lane types. Accuracy targets are in docs/internals.md (ulp table).
-pub trait Float: Num + Div<Output = Self> {
-    /// `a * b + c` with one rounding where the machine has it.
-    fn fma(a: Self, b: Self, c: Self) -> Self;
+/// Floating and complex lane types.
+pub trait Field: Ring + Div<Output = Self> {
     fn sqrt(self) -> Self;
-    fn floor(self) -> Self;
-    fn ceil(self) -> Self;
-    fn trunc(self) -> Self;
-    /// To the nearest integer, ties to even.
-    fn round(self) -> Self;
     fn exp(self) -> Self;
     fn exp2(self) -> Self;
     fn expm1(self) -> Self;
@@ -99,6 +105,17 @@ pub trait Float: Num + Div<Output = Self> {
     fn atanh(self) -> Self;
     /// `1 / (1 + exp(-x))`, without overflow.
     fn sigmoid(self) -> Self;
+}
+
+/// Floating lane types. Accuracy targets are in docs/internals.md (ulp table).
+pub trait Float: Num + Field {
+    /// `a * b + c` with one rounding where the machine has it.
+    fn fma(a: Self, b: Self, c: Self) -> Self;
+    fn floor(self) -> Self;
+    fn ceil(self) -> Self;
+    fn trunc(self) -> Self;
+    /// To the nearest integer, ties to even.
+    fn round(self) -> Self;
     fn erf(self) -> Self;
     fn erfc(self) -> Self;
     fn erfinv(self) -> Self;
@@ -116,7 +133,7 @@ pub trait Float: Num + Div<Output = Self> {
 /// The vocabulary as free functions: what a row's text calls. The names are the same in
 /// `kernels/prelude.cuh`, in [`crate::text`] and here.
 pub mod vocab {
-    use super::{Any, Float, Int, Mask, Num};
+    use super::{Any, Field, Float, Int, Mask, Num, Ring};
 
     macro_rules! unary {
         ($b:ident: $($f:ident)*) => { $(
@@ -130,11 +147,13 @@ pub mod vocab {
             pub fn $f<V: $b>(a: V, b: V) -> V { V::$f(a, b) }
         )* };
     }
-    unary!(Num: abs);
-    binary!(Num: maximum minimum fmod trunc_div floor_div remainder pow);
+    unary!(Ring: abs conj);
+    binary!(Ring: pow);
+    binary!(Num: maximum minimum fmod trunc_div floor_div remainder);
     binary!(Int: shl shr gcd);
-    unary!(Float: sqrt floor ceil trunc round exp exp2 expm1 log log2 log10 log1p sin cos tan
-        asin acos atan sinh cosh tanh asinh acosh atanh sigmoid erf erfc erfinv lgamma digamma);
+    unary!(Field: sqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh
+        asinh acosh atanh sigmoid);
+    unary!(Float: floor ceil trunc round erf erfc erfinv lgamma digamma);
     binary!(Float: atan2 hypot copysign nextafter);
 
     #[inline(always)]

@@ -256,7 +256,7 @@ impl<T: Ordered> Job<'_, T> {
         let direct = self.load.direct(inner.s);
         let block = if direct { BLOCK } else { TILE };
         let mut tiles = Tiles::new();
-        let none = [0u64; 4];
+        let none = [0u128; 4];
         let mut best: Option<(T, usize)> = None;
         let mut t = range.start;
         while t < range.end {
@@ -270,7 +270,7 @@ impl<T: Ordered> Job<'_, T> {
                     x.iter().fold(x[0], |a, b| if beats::<T, MIN>(*b, a) { *b } else { a })
                 } else {
                     let mut v = 0u64;
-                    kernel(What::Row, m, (&raw mut v).cast(), p, 0, 0, none.as_ptr());
+                    kernel(What::Row, m, (&raw mut v).cast(), p, 0, 0, none.as_ptr().cast());
                     (&raw const v).cast::<T>().read()
                 };
                 if best.is_none_or(|b| beats::<T, MIN>(v, b.0)) {

@@ -67,10 +67,9 @@ pub(crate) fn map_on(
     if plan.numel == 0 {
         return Ok(());
     }
-    let mut words = [0u64; 4];
+    let mut words = [0u128; 4];
     for (w, s) in words.iter_mut().zip(params) {
-        let b = s.to_bytes(compute);
-        *w = u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+        *w = u128::from_le_bytes(s.to_bytes(compute));
     }
     let mut want = [compute; MAX_OPERANDS];
     want[0] = result;
@@ -84,7 +83,7 @@ pub(crate) fn map_on(
 pub(crate) struct Tiles<'a> {
     plan: &'a Plan,
     kernel: Kernel,
-    params: [u64; 4],
+    params: [u128; 4],
     /// The dtype in which the kernel reads or writes each operand.
     want: [DType; MAX_OPERANDS],
     /// Elements per tile.
@@ -120,7 +119,7 @@ impl<'a> Tiles<'a> {
         plan: &'a Plan,
         want: [DType; MAX_OPERANDS],
         kernel: Kernel,
-        params: [u64; 4],
+        params: [u128; 4],
     ) -> Tiles<'a> {
         Tiles { plan, kernel, params, want, tile: TILE_BYTES / 8 }
     }
@@ -144,7 +143,7 @@ impl<'a> Tiles<'a> {
                 }
                 let out = plan.ptrs[0].wrapping_add(start * plan.dtypes[0].size());
                 // SAFETY: start + n <= numel, so every pointer is inside its operand.
-                unsafe { (self.kernel)(n, out, ins.as_ptr(), self.params.as_ptr()) };
+                unsafe { (self.kernel)(n, out, ins.as_ptr(), self.params.as_ptr().cast()) };
             };
             if plan.numel <= GRAIN {
                 return call(0, plan.numel);
@@ -213,7 +212,7 @@ impl<'a> Tiles<'a> {
                     ins[i - 1] = tile;
                 }
             }
-            (self.kernel)(n, plan.ptrs[0], ins.as_ptr(), self.params.as_ptr());
+            (self.kernel)(n, plan.ptrs[0], ins.as_ptr(), self.params.as_ptr().cast());
         }
         true
     }
@@ -243,7 +242,7 @@ impl<'a> Tiles<'a> {
             }
             // SAFETY: inside every operand as start + n <= numel; the tile holds m elements.
             unsafe {
-                (self.kernel)(m, tile, ins.as_ptr(), self.params.as_ptr());
+                (self.kernel)(m, tile, ins.as_ptr(), self.params.as_ptr().cast());
                 stream(plan.ptrs[0].wrapping_add((start + done) * size), tile, m * size);
             }
             done += m;
@@ -340,7 +339,7 @@ impl<'a> Tiles<'a> {
                     }
                     let p = ptrs[0].wrapping_offset(t as isize * plan.strides[0][0]);
                     let out = if ways[0] == Way::Direct { p } else { buf.at(0, 0) };
-                    (self.kernel)(m, out, ins.as_ptr(), self.params.as_ptr());
+                    (self.kernel)(m, out, ins.as_ptr(), self.params.as_ptr().cast());
                     match (ways[0], casts[0]) {
                         (Way::Direct, _) => (),
                         (Way::Cast, Some(c)) => c(m, p, out),
@@ -450,7 +449,7 @@ impl<'a> Tiles<'a> {
                 let size = plan.dtypes[0].size();
                 let p = plan.ptrs[0].wrapping_add(first * len * size);
                 let out = if ways[0] == Way::Direct { p } else { buf.at(0, 0) };
-                (self.kernel)(m, out, ins.as_ptr(), self.params.as_ptr());
+                (self.kernel)(m, out, ins.as_ptr(), self.params.as_ptr().cast());
                 match (ways[0], casts[0]) {
                     (Way::Direct, _) => (),
                     (Way::Cast, Some(c)) => c(m, p, out),

@@ -227,13 +227,12 @@ pub(crate) fn reduce_on(
     let Some(kernel) = kernels::find(run.0, compute, isa) else {
         bail!(NotImplemented, "{}: not implemented for dtype {} on the CPU", row.row().name, dst.dtype);
     };
-    if src.dtype.is_complex() && !truth {
+    if src.dtype.is_complex() && !compute.is_complex() && !truth {
         bail!(NotImplemented, "{}: not implemented for dtype {} on the CPU", row.row().name, src.dtype);
     }
-    let mut words = [0u64; 4];
+    let mut words = [0u128; 4];
     for (w, v) in words.iter_mut().zip(params) {
-        let b = Scalar::Float(*v).to_bytes(compute);
-        *w = u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+        *w = u128::from_le_bytes(Scalar::Float(*v).to_bytes(compute));
     }
     let split = Split::new(&src, dst.shape);
     if split.outputs == 0 {
@@ -267,7 +266,7 @@ struct Job<'a> {
     split: &'a Split,
     load: Load,
     kernel: Kernel,
-    params: [u64; 4],
+    params: [u128; 4],
     /// Bytes of an element of the compute dtype.
     size: usize,
     block: usize,
@@ -279,7 +278,7 @@ impl Job<'_> {
     #[inline]
     unsafe fn call(&self, what: What, n: usize, acc: *mut u8, src: *const u8, rows: usize, stride: isize) {
         // SAFETY: the caller's promise.
-        unsafe { (self.kernel)(what, n, acc, src, rows, stride, self.params.as_ptr()) }
+        unsafe { (self.kernel)(what, n, acc, src, rows, stride, self.params.as_ptr().cast()) }
     }
 
     fn run(&self, acc: *mut u8) -> Result<()> {

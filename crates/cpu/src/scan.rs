@@ -6,9 +6,11 @@
 
 use crate::alloc::Block;
 use crate::simd::{Arch, ArchKernel, S, dispatch};
+use crate::vecmath::complex::{self, Z};
 use crate::{copy, oom, pool};
 use pyrite_core::backend::ScanOp;
-use pyrite_core::expr::Float;
+use pyrite_core::dtype::Complex;
+use pyrite_core::expr::Field;
 use pyrite_core::{Arr, DType, Result, bail, match_dtype};
 
 const LINES: usize = 8;
@@ -108,6 +110,42 @@ macro_rules! float_scans {
     )* };
 }
 float_scans!(f32 f64);
+
+/// `log(exp(a) + exp(b))` of complex numbers: the one with the greater real part stands outside.
+fn complex_log_add(a: Z, b: Z) -> Z {
+    let (hi, lo) = if a.re < b.re { (b, a) } else { (a, b) };
+    if lo.re == f64::NEG_INFINITY {
+        return hi;
+    }
+    let e = complex::exp(Z { re: lo.re - hi.re, im: lo.im - hi.im });
+    let l = complex::log1p(e);
+    Z { re: hi.re + l.re, im: hi.im + l.im }
+}
+
+macro_rules! complex_scans {
+    ($($t:ty)*) => { $(
+        complex_scans!(@one Sum $t, (0.0, 0.0), |a, b| Z { re: a.re + b.re, im: a.im + b.im });
+        complex_scans!(@one Prod $t, (1.0, 0.0), |a, b| complex::mul(a, b));
+        complex_scans!(@one LogSumExp $t, (f64::NEG_INFINITY, 0.0), |a, b| complex_log_add(a, b));
+    )* };
+    (@one $kind:ident $t:ty, ($re:expr, $im:expr), |$a:ident, $b:ident| $f:expr) => {
+        impl Scan<Complex<$t>> for $kind {
+            type A = Z;
+            #[inline(always)]
+            fn start() -> Z { Z { re: $re, im: $im } }
+            #[inline(always)]
+            fn step($a: Z, x: Complex<$t>) -> Z {
+                let $b = Z { re: x.re as f64, im: x.im as f64 };
+                $f
+            }
+            #[inline(always)]
+            fn join($a: Z, $b: Z) -> Z { $f }
+            #[inline(always)]
+            fn get(a: Z) -> Complex<$t> { Complex { re: a.re as $t, im: a.im as $t } }
+        }
+    };
+}
+complex_scans!(f32 f64);
 
 /// `lines` lines of `n` elements; strides in elements.
 #[derive(Clone, Copy)]
@@ -346,7 +384,12 @@ pub fn run(op: ScanOp, dst: Arr, idx: Option<Arr>, src: Arr, dim: usize) -> Resu
     // bool extrema are bytes; everything else runs in the result's compute dtype.
     let extreme = matches!(op, ScanOp::Max | ScanOp::Min);
     let compute = if dst.dtype.is_bool() && extreme { DType::U8 } else { dst.dtype.compute() };
-    if compute.is_complex() || compute.is_bool() || (op == ScanOp::LogSumExp && !compute.is_float()) {
+    let takes = match op {
+        ScanOp::Max | ScanOp::Min => !compute.is_complex(),
+        ScanOp::LogSumExp => compute.is_differentiable(),
+        _ => true,
+    };
+    if compute.is_bool() || !takes {
         bail!(NotImplemented, "{op:?} scan: not implemented for dtype {} on the CPU", dst.dtype);
     }
     // Operands of other dtypes are converted first: a scan is bound by its own dependency, not by that.
@@ -362,6 +405,11 @@ pub fn run(op: ScanOp, dst: Arr, idx: Option<Arr>, src: Arr, dim: usize) -> Resu
         run(op, tmp, idx, tmp, dim)?;
         return copy::copy(dst, tmp);
     }
+    match compute {
+        DType::C64 => return complex_scan::<f32>(op, dst, src, dim),
+        DType::C128 => return complex_scan::<f64>(op, dst, src, dim),
+        _ => (),
+    }
     match_dtype!(num, compute, |T| match op {
         ScanOp::Sum => scan::<T, Sum>(dst, src, dim),
         ScanOp::Prod => scan::<T, Prod>(dst, src, dim),
@@ -369,6 +417,20 @@ pub fn run(op: ScanOp, dst: Arr, idx: Option<Arr>, src: Arr, dim: usize) -> Resu
         ScanOp::Min => extremum::<T>(dst, idx, src, dim, true),
         ScanOp::LogSumExp => log_scan(compute, dst, src, dim),
     }, else Ok(()))
+}
+
+fn complex_scan<T: Copy + Send + Sync>(op: ScanOp, dst: Arr, src: Arr, dim: usize) -> Result<()>
+where
+    Sum: Scan<Complex<T>>,
+    Prod: Scan<Complex<T>>,
+    LogSumExp: Scan<Complex<T>>,
+{
+    match op {
+        ScanOp::Sum => scan::<Complex<T>, Sum>(dst, src, dim),
+        ScanOp::Prod => scan::<Complex<T>, Prod>(dst, src, dim),
+        ScanOp::LogSumExp => scan::<Complex<T>, LogSumExp>(dst, src, dim),
+        ScanOp::Max | ScanOp::Min => Ok(()),
+    }
 }
 
 fn log_scan(d: DType, dst: Arr, src: Arr, dim: usize) -> Result<()> {

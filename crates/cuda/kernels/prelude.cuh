@@ -207,6 +207,7 @@ struct Vocab {
     METHOD bool either(bool a, bool b) { return a | b; }
     METHOD bool differ(bool a, bool b) { return a != b; }
     METHOD bool negate(bool a) { return !a; }
+    METHOD A conj(A x) { return x; }
 
 #if defined(A_F32) || defined(A_F64)
     METHOD A maximum(A a, A b) { return (a != a || a > b) ? a : b; }

@@ -1,18 +1,20 @@
 //! The compiled formulas: for every row of the op table, its gradients, every compute dtype and every
 //! instruction set one loop over contiguous arrays.
 //!
-//! Float kernels run on SIMD lanes. Integer and bool kernels are plain loops that the compiler
-//! vectorises, for AVX2 and the baseline only: they are bound by memory, and each set more costs
-//! build time. The modules below exist so that the compiler can work on them side by side.
+//! Float kernels run on SIMD lanes. Integer, bool and complex kernels are plain loops that the compiler
+//! vectorises, for AVX2 and the baseline only: they are bound by memory (or by library functions), and
+//! each set more costs build time. The modules below exist so that the compiler can work on them side by side.
 
 use crate::simd::{B8, Isa, Lanes, S};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{F32x8, F32x16, F64x4, F64x8};
 use pyrite_core::DType;
 use pyrite_core::backend::Formula;
+use pyrite_core::dtype::Complex;
+use pyrite_core::expr::Ring;
 use pyrite_core::rows::{Eval, EvalMask, table};
 
-/// Runs a formula over `n` elements: output, inputs and parameters (8 bytes each) are in the compute
+/// Runs a formula over `n` elements: output, inputs and parameters (16 bytes apart) are in the compute
 /// dtype; the output of a mask row is bool.
 ///
 /// # Safety
@@ -33,6 +35,9 @@ trait Run<V: Lanes> {
 
 struct Same<F>(F);
 struct Truth<F>(F);
+/// A gradient formula `g * f'(x)` as `conj(conj(g) * f'(x))`: what PyTorch gives for complex numbers. The
+/// incoming gradient is the first input.
+struct Conjugate<F>(F);
 
 impl<V: Lanes, F: Eval<V>> Run<V> for Same<F> {
     const INPUTS: usize = F::INPUTS;
@@ -57,13 +62,25 @@ impl<V: Lanes, F: EvalMask<V>> Run<V> for Truth<F> {
     }
 }
 
+impl<V: Lanes + Ring, F: Eval<V>> Run<V> for Conjugate<F> {
+    const INPUTS: usize = F::INPUTS;
+    const PARAMS: usize = F::PARAMS;
+    const OUT: usize = size_of::<V::Elem>();
+    #[inline(always)]
+    unsafe fn put(x: &[V; 4], p: &[V; 4], out: *mut u8, n: usize) {
+        let y = F::eval(&[x[0].conj(), x[1], x[2], x[3]], p).conj();
+        // SAFETY: the caller promises room for n results.
+        unsafe { y.store_partial(out.cast(), n) }
+    }
+}
+
 #[inline(always)]
 unsafe fn params_of<V: Lanes>(params: *const u64, n: usize) -> [V; 4] {
     let mut p = [V::lit(0.0); 4];
     for i in 0..n {
-        // SAFETY: the caller promises n parameters of 8 bytes; reading a `bool` from the byte 0 or 1
+        // SAFETY: the caller promises n parameters, 16 bytes apart; reading a `bool` from the byte 0 or 1
         // that `Scalar::to_bytes` wrote is valid.
-        p[i] = V::splat(unsafe { params.add(i).cast::<V::Elem>().read() });
+        p[i] = V::splat(unsafe { params.add(2 * i).cast::<V::Elem>().read() });
     }
     p
 }
@@ -104,8 +121,9 @@ const BLOCK: usize = 512;
 unsafe fn narrow<V: Lanes, R: Run<V>>(n: usize, out: *mut u8, ins: *const *const u8, params: *const u64) {
     let mut buf = std::mem::MaybeUninit::<[u64; BLOCK]>::uninit();
     let b = buf.as_mut_ptr().cast::<u8>();
+    let room = (BLOCK * 8 / R::OUT.max(1)).min(BLOCK);
     // SAFETY: the caller's promises: INPUTS pointers valid for n elements, PARAMS parameters; the
-    // buffer has 8 bytes for each of the at most BLOCK results.
+    // buffer has BLOCK * 8 bytes, which `room` results fit into.
     unsafe {
         let p = params_of::<V>(params, R::PARAMS);
         let mut from = [*ins; 4];
@@ -114,7 +132,7 @@ unsafe fn narrow<V: Lanes, R: Run<V>>(n: usize, out: *mut u8, ins: *const *const
         }
         let mut i = 0;
         while i < n {
-            let m = BLOCK.min(n - i);
+            let m = room.min(n - i);
             for j in 0..m {
                 let mut x = [p[0]; 4];
                 for k in 0..R::INPUTS {
@@ -145,12 +163,13 @@ macro_rules! compiled {
         }
     )* };
 }
-compiled! { plain_f32 wide; plain_f64 wide; plain_int narrow; }
+compiled! { plain_f32 wide; plain_f64 wide; plain_int narrow; plain_complex narrow; }
 #[cfg(target_arch = "x86_64")]
 compiled! {
     avx2_f32 wide "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt";
     avx2_f64 wide "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt";
     avx2_int narrow "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt";
+    avx2_complex narrow "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt";
     avx512_f32 wide "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt";
     avx512_f64 wide "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt";
 }
@@ -166,6 +185,7 @@ macro_rules! float_bound {
 float_bound!(Floats: S<f32>, S<f64>, F32x8, F32x16, F64x4, F64x8);
 #[cfg(not(target_arch = "x86_64"))]
 float_bound!(Floats: S<f32>, S<f64>);
+float_bound!(Complexes: S<Complex<f32>>, S<Complex<f64>>);
 float_bound!(Ints: S<u8>, S<i8>, S<i16>, S<i32>, S<i64>, S<u16>, S<u32>, S<u64>);
 
 fn floats<R: Floats>(d: DType, isa: Isa) -> Option<Kernel> {
@@ -222,6 +242,23 @@ fn bools<R: Run<B8>>(d: DType, isa: Isa) -> Option<Kernel> {
     Some(plain_int::run::<B8, R>)
 }
 
+fn complexes<R: Complexes>(d: DType, isa: Isa) -> Option<Kernel> {
+    #[cfg(target_arch = "x86_64")]
+    if isa != Isa::Scalar {
+        match d {
+            DType::C64 => return Some(avx2_complex::run::<S<Complex<f32>>, R>),
+            DType::C128 => return Some(avx2_complex::run::<S<Complex<f64>>, R>),
+            _ => (),
+        }
+    }
+    let _ = isa;
+    Some(match d {
+        DType::C64 => plain_complex::run::<S<Complex<f32>>, R>,
+        DType::C128 => plain_complex::run::<S<Complex<f64>>, R>,
+        _ => return None,
+    })
+}
+
 /// The dtypes of a row's class.
 macro_rules! class {
     (float $r:ty, $d:expr, $i:expr) => {
@@ -238,21 +275,35 @@ macro_rules! class {
     };
 }
 macro_rules! forward {
-    ($class:ident same $f:ty, $d:expr, $i:expr) => {
+    ($class:ident real same $f:ty, $d:expr, $i:expr) => {
         class!($class Same<$f>, $d, $i)
     };
-    ($class:ident mask $f:ty, $d:expr, $i:expr) => {
+    ($class:ident real mask $f:ty, $d:expr, $i:expr) => {
         class!($class Truth<$f>, $d, $i)
+    };
+    ($class:ident complex same $f:ty, $d:expr, $i:expr) => {
+        class!($class Same<$f>, $d, $i).or_else(|| complexes::<Same<$f>>($d, $i))
+    };
+    ($class:ident complex mask $f:ty, $d:expr, $i:expr) => {
+        class!($class Truth<$f>, $d, $i).or_else(|| complexes::<Truth<$f>>($d, $i))
+    };
+}
+macro_rules! gradient {
+    (real $f:ty, $d:expr, $i:expr) => {
+        floats::<Same<$f>>($d, $i)
+    };
+    (complex $f:ty, $d:expr, $i:expr) => {
+        floats::<Same<$f>>($d, $i).or_else(|| complexes::<Conjugate<$f>>($d, $i))
     };
 }
 macro_rules! kernels {
-    ($([$m:ident $id:literal $class:ident $out:ident { $($g:ident $gi:literal)* }])*) => {
+    ($([$m:ident $id:literal $class:ident $kind:ident $out:ident { $($g:ident $gi:literal)* }])*) => {
         /// The kernel of a row's formula in compute dtype `d`, if there is one.
         pub fn find(row: u16, formula: Formula, d: DType, isa: Isa) -> Option<Kernel> {
             match row {
                 $($id => match formula {
-                    Formula::Forward => forward!($class $out table::$m::Fwd, d, isa),
-                    $(Formula::Grad($gi) => floats::<Same<table::$m::$g>>(d, isa),)*
+                    Formula::Forward => forward!($class $kind $out table::$m::Fwd, d, isa),
+                    $(Formula::Grad($gi) => gradient!($kind table::$m::$g, d, isa),)*
                     #[allow(unreachable_patterns)]
                     _ => None,
                 },)*

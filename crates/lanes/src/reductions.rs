@@ -5,6 +5,7 @@
 use crate::simd::{F32x8, F32x16, F64x4, F64x8};
 use crate::simd::{Isa, Lanes, S};
 use pyrite_core::DType;
+use pyrite_core::dtype::Complex;
 use pyrite_core::rows::{Reduce, reductions};
 
 /// What a kernel shall do.
@@ -25,8 +26,8 @@ pub enum What {
 /// See [`What`].
 ///
 /// # Safety
-/// `acc` and `src` are valid for what is asked and don't overlap; `params` holds 4 parameters of 8
-/// bytes in the compute dtype.
+/// `acc` and `src` are valid for what is asked and don't overlap; `params` holds 4 parameters in the
+/// compute dtype, 16 bytes apart.
 pub type Kernel = unsafe fn(
     what: What,
     n: usize,
@@ -57,7 +58,7 @@ unsafe fn body<V: Lanes, R: Reduce<V>>(
     unsafe {
         let mut p = [V::lit(0.0); 4];
         for i in 0..4 {
-            p[i] = V::splat(params.add(i).cast::<V::Elem>().read());
+            p[i] = V::splat(params.add(2 * i).cast::<V::Elem>().read());
         }
         let start = R::start(&p);
         match what {
@@ -179,6 +180,7 @@ macro_rules! bound {
 bound!(Floats: S<f32>, S<f64>, F32x8, F32x16, F64x4, F64x8);
 #[cfg(not(target_arch = "x86_64"))]
 bound!(Floats: S<f32>, S<f64>);
+bound!(Complexes: S<Complex<f32>>, S<Complex<f64>>);
 bound!(Ints: S<u8>, S<i8>, S<i16>, S<i32>, S<i64>, S<u16>, S<u32>, S<u64>);
 
 fn floats<R: Floats>(d: DType, isa: Isa) -> Option<Kernel> {
@@ -226,20 +228,40 @@ fn ints<R: Ints>(d: DType, isa: Isa) -> Option<Kernel> {
     })
 }
 
+fn complexes<R: Complexes>(d: DType, isa: Isa) -> Option<Kernel> {
+    #[cfg(target_arch = "x86_64")]
+    if isa != Isa::Scalar {
+        return Some(match d {
+            DType::C64 => avx2::<S<Complex<f32>>, R>,
+            DType::C128 => avx2::<S<Complex<f64>>, R>,
+            _ => return None,
+        });
+    }
+    let _ = isa;
+    Some(match d {
+        DType::C64 => plain::<S<Complex<f32>>, R>,
+        DType::C128 => plain::<S<Complex<f64>>, R>,
+        _ => return None,
+    })
+}
+
 macro_rules! class {
-    (float $r:ty, $d:expr, $i:expr) => {
+    (float real $r:ty, $d:expr, $i:expr) => {
         floats::<$r>($d, $i)
     };
-    (num $r:ty, $d:expr, $i:expr) => {
+    (num real $r:ty, $d:expr, $i:expr) => {
         floats::<$r>($d, $i).or_else(|| ints::<$r>($d, $i))
+    };
+    ($class:ident complex $r:ty, $d:expr, $i:expr) => {
+        class!($class real $r, $d, $i).or_else(|| complexes::<$r>($d, $i))
     };
 }
 macro_rules! kernels {
-    ($([$m:ident $id:literal $class:ident])*) => {
+    ($([$m:ident $id:literal $class:ident $kind:ident])*) => {
         /// The kernel of a reduction in compute dtype `d`, if there is one.
         pub fn find(row: u16, d: DType, isa: Isa) -> Option<Kernel> {
             match row {
-                $($id => class!($class reductions::$m::R, d, isa),)*
+                $($id => class!($class $kind reductions::$m::R, d, isa),)*
                 _ => None,
             }
         }

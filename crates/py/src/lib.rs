@@ -7,6 +7,7 @@ mod args;
 mod attrs;
 mod autograd;
 mod bind;
+mod complex;
 mod cuda;
 mod data;
 mod dlpack;

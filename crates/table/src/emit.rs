@@ -52,19 +52,28 @@ fn text_record(f: &Formula) -> String {
     )
 }
 
-fn class_trait(class: &str) -> &'static str {
-    match class {
-        "any" => "Any",
-        "num" => "Num",
-        "int" => "Int",
-        _ => "Float",
+/// The lane trait of a class; with `complex`, the part of it that complex numbers have.
+fn class_trait(class: &str, complex: bool) -> &'static str {
+    match (class, complex) {
+        ("any", _) => "Any",
+        ("num", false) => "Num",
+        ("num", true) => "Ring",
+        ("int", _) => "Int",
+        (_, false) => "Float",
+        (_, true) => "Field",
     }
+}
+
+/// `complex` or `real`, for the callback macros.
+fn kind(complex: bool) -> &'static str {
+    if complex { "complex" } else { "real" }
 }
 
 /// `impl Eval<V> for T { fn eval(x: &[V; 4], p: &[V; 4]) -> ... { let name = x[i]; ...; formula } }`
 fn impl_eval(
     ty: &str,
     class: &str,
+    complex: bool,
     mask: bool,
     inputs: &[String],
     params: &[String],
@@ -72,8 +81,10 @@ fn impl_eval(
     arity: usize,
 ) -> TokenStream {
     let (tr, out) = if mask { ("EvalMask", "V::M") } else { ("Eval", "V") };
-    let mut head =
-        parse(&format!("impl<V: crate::expr::{}> crate::rows::{tr}<V> for {ty}", class_trait(class)));
+    let mut head = parse(&format!(
+        "impl<V: crate::expr::{}> crate::rows::{tr}<V> for {ty}",
+        class_trait(class, complex)
+    ));
     let mut fun = parse(&format!(
         "const INPUTS: usize = {arity}; const PARAMS: usize = {};
          #[inline(always)] #[allow(unused_variables, unused_parens)] fn eval(x__: &[V; 4], p__: &[V; 4]) -> {out}", params.len()
@@ -101,7 +112,10 @@ pub fn rows(rows: &[Row]) -> TokenStream {
         let inputs: Vec<String> = r.inputs.iter().map(|i| i.to_string()).collect();
         let params: Vec<String> = r.params.iter().map(|p| p.0.to_string()).collect();
         let mut module = parse("pub struct Fwd;");
-        module.extend(impl_eval("Fwd", &r.class, r.bool_out, &inputs, &params, &r.forward, inputs.len()));
+        let complex = r.flags.iter().any(|f| f == "complex");
+        let bool_out = r.bool_out;
+        let fwd = impl_eval("Fwd", &r.class, complex, bool_out, &inputs, &params, &r.forward, inputs.len());
+        module.extend(fwd);
         let mut grads = String::new();
         let mut grad_types = String::new();
         for (i, f) in &r.grads {
@@ -119,8 +133,9 @@ pub fn rows(rows: &[Row]) -> TokenStream {
                 uses.push_str("crate::rows::Use::Output,");
             }
             module.extend(parse(&format!("pub struct Grad{i};")));
-            // Only floating tensors have gradients, whatever the row's class.
-            module.extend(impl_eval(&format!("Grad{i}"), "float", false, &names, &params, f, names.len()));
+            // Only floating (and complex) tensors have gradients, whatever the row's class.
+            let ty = format!("Grad{i}");
+            module.extend(impl_eval(&ty, "float", complex, false, &names, &params, f, names.len()));
             let _ = write!(
                 grads,
                 "crate::rows::Grad {{ input: {i}, uses: &[{uses}], text: {} }},",
@@ -156,8 +171,9 @@ pub fn rows(rows: &[Row]) -> TokenStream {
             write!(ids, "pub const {}: crate::rows::RowId = crate::rows::RowId({n});", name.to_uppercase());
         let _ = write!(
             list,
-            "[r#{name} {n} {} {} {{{grad_types} }}]",
+            "[r#{name} {n} {} {} {} {{{grad_types} }}]",
             r.class,
+            kind(complex),
             if r.bool_out { "mask" } else { "same" }
         );
     }
@@ -166,7 +182,7 @@ pub fn rows(rows: &[Row]) -> TokenStream {
     )));
     out.extend(parse(&format!("/// The rows' ids by name.\n#[allow(missing_docs)] pub mod id {{ {ids} }}")));
     out.extend(parse(&format!(
-        "/// Calls `$cb!` with `[module id class same|mask {{ GradI i ... }}]` for every row.
+        "/// Calls `$cb!` with `[module id class complex|real same|mask {{ GradI i ... }}]` for every row.
          #[macro_export] macro_rules! for_each_row {{ ($cb:ident) => {{ $cb! {{ {list} }} }} }}"
     )));
     out
@@ -178,7 +194,7 @@ pub fn reductions(rows: &[Reduction]) -> TokenStream {
     for (n, r) in rows.iter().enumerate() {
         let name = r.name.to_string();
         let params: Vec<String> = r.params.iter().map(|p| p.0.to_string()).collect();
-        let tr = class_trait(&r.class);
+        let tr = class_trait(&r.class, r.complex);
         let mut imp =
             parse(&format!("pub struct R; impl<V: crate::expr::{tr}> crate::rows::Reduce<V> for R"));
         let mut fns = TokenStream::new();
@@ -205,10 +221,11 @@ pub fn reductions(rows: &[Reduction]) -> TokenStream {
         out.extend(m);
         let _ = write!(
             records,
-            "crate::rows::Reduction {{ id: crate::rows::ReduceId({n}), name: {}, doc: {}, class: crate::rows::Class::{}, params: &[{}], start: {}, map: {}, combine: {}, finish: {} }},",
+            "crate::rows::Reduction {{ id: crate::rows::ReduceId({n}), name: {}, doc: {}, class: crate::rows::Class::{}, complex: {}, params: &[{}], start: {}, map: {}, combine: {}, finish: {} }},",
             quote_str(&name),
             quote_str(&r.docs),
-            class_trait(&r.class),
+            class_trait(&r.class, false),
+            r.complex,
             params.iter().map(|p| quote_str(p) + ",").collect::<String>(),
             text_record(&r.start),
             text_record(&r.map),
@@ -220,7 +237,7 @@ pub fn reductions(rows: &[Reduction]) -> TokenStream {
             "pub const {}: crate::rows::ReduceId = crate::rows::ReduceId({n});",
             name.to_uppercase()
         );
-        let _ = write!(list, "[r#{name} {n} {}]", r.class);
+        let _ = write!(list, "[r#{name} {n} {} {}]", r.class, kind(r.complex));
     }
     out.extend(parse(&format!(
         "/// Every reduction row.\npub static REDUCTIONS: &[crate::rows::Reduction] = &[{records}];"
@@ -229,7 +246,7 @@ pub fn reductions(rows: &[Reduction]) -> TokenStream {
         "/// The reductions' ids by name.\n#[allow(missing_docs)] pub mod id {{ {ids} }}"
     )));
     out.extend(parse(&format!(
-        "/// Calls `$cb!` with `[module id class]` for every reduction row.
+        "/// Calls `$cb!` with `[module id class complex|real]` for every reduction row.
          #[macro_export] macro_rules! for_each_reduction {{ ($cb:ident) => {{ $cb! {{ {list} }} }} }}"
     )));
     out

@@ -5,6 +5,7 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// The vocabulary (`core/src/expr.rs`, module `vocab`; `kernels/prelude.cuh`), with arity.
 const FUNCTIONS: &[(&str, usize)] = &[
     ("abs", 1),
+    ("conj", 1),
     ("sqrt", 1),
     ("floor", 1),
     ("ceil", 1),
@@ -114,6 +115,8 @@ pub struct Reduction {
     pub docs: String,
     pub name: Ident,
     pub class: String,
+    /// Takes complex numbers as well.
+    pub complex: bool,
     pub params: Vec<(Ident, Option<String>)>,
     pub start: Formula,
     pub map: Formula,
@@ -544,7 +547,20 @@ pub fn reductions(ts: TokenStream) -> Result<Vec<Reduction>> {
         let map = part("map", &["x"])?;
         let combine = part("combine", &["a", "b"])?;
         let finish = part("finish", &["a", "n"])?;
-        rows.push(Reduction { docs, name, class, params, start, map, combine, finish });
+        let mut complex = false;
+        // A row's name is followed by its inputs.
+        if c.peek_ident().as_deref() == Some("flag")
+            && !matches!(c.tokens.get(c.at + 1), Some(TokenTree::Group(_)))
+        {
+            c.next();
+            let flag = c.ident()?;
+            if flag.to_string() != "complex" {
+                return Err(Error(flag.span(), "the only flag of a reduction is `complex`".into()));
+            }
+            c.punct(';')?;
+            complex = true;
+        }
+        rows.push(Reduction { docs, name, class, complex, params, start, map, combine, finish });
     }
     Ok(rows)
 }

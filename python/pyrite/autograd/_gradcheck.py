@@ -40,7 +40,10 @@ def gradcheck(
         nondet_tol: how far two backward passes may differ.
 
     Raises GradcheckError (a RuntimeError) that names input, output and both values; returns False instead with
-    ``raise_exception=False``. Complex inputs are not supported yet.
+    ``raise_exception=False``.
+
+    Gradients of complex inputs follow PyTorch's convention: for a real loss ``L``, ``grad`` is the direction with
+    ``dL = Re(sum(conj(grad) * dx))``.
 
     >>> import pyrite as torch
     >>> x = torch.rand(3, dtype=torch.float64, requires_grad=True)
@@ -64,9 +67,7 @@ def _check(func, inputs, eps, atol, rtol, nondet_tol, check_undefined_grad, chec
             "gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True."
         )
     for i in wanted:
-        if inputs[i].is_complex():
-            raise NotImplementedError("gradcheck: complex inputs are not supported")
-        if inputs[i].dtype != _C.float64:
+        if inputs[i].dtype not in (_C.float64, _C.complex128):
             import warnings
 
             warnings.warn(
@@ -112,6 +113,21 @@ def _vjp(output, inputs, wanted, v):
     return [_C.zeros_like(inputs[i], requires_grad=False) if g is None else g.detach() for i, g in zip(wanted, grads)]
 
 
+def _reals(t):
+    """The elements as one vector of real numbers: two for each complex one."""
+    return (_C.view_as_real(t) if t.is_complex() else t).reshape(-1)
+
+
+def _basis(t):
+    """The directions in which a tensor like ``t`` can move: each element along 1, complex ones along i as well."""
+    units = (1, 1j) if t.is_complex() else (1,)
+    for k in range(t.numel()):
+        for unit in units:
+            v = _C.zeros(t.numel(), dtype=t.dtype)
+            v[k] = unit
+            yield v.reshape(t.shape)
+
+
 def _close(a, b, atol, rtol):
     return bool(((a - b).abs() <= atol + rtol * b.abs()).all())
 
@@ -122,8 +138,8 @@ def _check_direction(func, inputs, wanted, o, output, eps, atol, rtol):
     for i, g in zip(wanted, grads):
         u = _C.randn(tuple(inputs[i].shape), dtype=inputs[i].dtype)
         u = u / (u.norm() + 1e-30)
-        numeric = (_numeric(func, inputs, i, u, eps)[o] * v).sum()
-        analytic = (g * u).sum()
+        numeric = (_reals(_numeric(func, inputs, i, u, eps)[o]) * _reals(v)).sum()
+        analytic = (_reals(g) * _reals(u)).sum()
         if not _close(analytic, numeric, atol, rtol):
             raise GradcheckError(
                 f"Jacobian mismatch for output {o} with respect to input {i} along a random direction:\n"
@@ -132,23 +148,12 @@ def _check_direction(func, inputs, wanted, o, output, eps, atol, rtol):
 
 
 def _check_jacobian(func, inputs, wanted, o, output, eps, atol, rtol):
-    n = output.numel()
-    columns = []
-    for k in range(n):
-        v = _C.zeros(n, dtype=output.dtype)
-        v[k] = 1
-        columns.append(_vjp(output, inputs, wanted, v.reshape(output.shape)))
+    columns = [_vjp(output, inputs, wanted, v) for v in _basis(output)]
     for position, i in enumerate(wanted):
-        size = inputs[i].numel()
-        if not size or not n:
+        if not inputs[i].numel() or not output.numel():
             continue
-        analytic = _C.stack([c[position].reshape(-1) for c in columns], 1)
-        rows = []
-        for k in range(size):
-            direction = _C.zeros(size, dtype=inputs[i].dtype)
-            direction[k] = 1
-            rows.append(_numeric(func, inputs, i, direction.reshape(inputs[i].shape), eps)[o].reshape(-1))
-        numeric = _C.stack(rows, 0)
+        analytic = _C.stack([_reals(c[position]) for c in columns], 1)
+        numeric = _C.stack([_reals(_numeric(func, inputs, i, u, eps)[o]) for u in _basis(inputs[i])], 0)
         if not _close(analytic, numeric, atol, rtol):
             raise GradcheckError(
                 f"Jacobian mismatch for output {o} with respect to input {i},\nnumerical:{numeric}\nanalytical:{analytic}\n"

@@ -40,7 +40,7 @@ impl Class {
             Class::Float => "float",
         }
     }
-    /// Can a row of this class compute in `d` (a compute dtype: no half types)?
+    /// Can a row of this class compute in the real dtype `d` (a compute dtype: no half types)?
     pub fn takes(self, d: DType) -> bool {
         match self {
             Class::Any => !d.is_complex(),
@@ -93,6 +93,11 @@ pub mod flag {
     pub const BOOLBYTES: u32 = 128;
     /// The derivative is polygamma.
     pub const POLYGAMMA: u32 = 256;
+    /// Complex numbers are taken as well. Forward formulas are used as they are; gradients, which are
+    /// written as `g * f'(x)`, become `conj(conj(g) * f'(x))`: PyTorch's convention.
+    pub const COMPLEX: u32 = 512;
+    /// Complex inputs are computed from their real and imaginary parts (`tensor/ops/complex.rs`).
+    pub const PARTS: u32 = 1024;
 }
 
 /// One elementwise op.
@@ -133,6 +138,8 @@ pub struct Reduction {
     pub name: &'static str,
     pub doc: &'static str,
     pub class: Class,
+    /// Complex numbers are taken as well.
+    pub complex: bool,
     pub params: &'static [&'static str],
     pub start: Text,
     pub map: Text,

@@ -3,11 +3,11 @@
 
 pyrite_table::reductions! {
     /// The sum of the elements.
-    sum(x: num): start 0.0; map x; combine a + b; finish a;
+    sum(x: num): start 0.0; map x; combine a + b; finish a; flag complex;
     /// The mean of the elements.
-    mean(x: float): start 0.0; map x; combine a + b; finish a / n;
+    mean(x: float): start 0.0; map x; combine a + b; finish a / n; flag complex;
     /// The product of the elements.
-    prod(x: num): start 1.0; map x; combine a * b; finish a;
+    prod(x: num): start 1.0; map x; combine a * b; finish a; flag complex;
     /// The greatest element; NaN if there is one.
     amax(x: num): start -inf; map x; combine maximum(a, b); finish a;
     /// The smallest element; NaN if there is one.

@@ -9,13 +9,13 @@ pyrite_table::rows! {
     // ---- arithmetic ---------------------------------------------------------------------------
 
     /// Elementwise sum `input + alpha * other`, broadcasting.
-    add(a: num, b: num; alpha = 1.0) = a + alpha * b; grad a: g; grad b: alpha * g; flag alpha; flag boolbytes;
+    add(a: num, b: num; alpha = 1.0) = a + alpha * b; grad a: g; grad b: alpha * g; flag alpha; flag boolbytes; flag complex;
     /// Elementwise difference `input - alpha * other`, broadcasting.
-    sub(a: num, b: num; alpha = 1.0) = a - alpha * b; grad a: g; grad b: -(alpha * g); flag alpha; flag nobool; alias "subtract";
+    sub(a: num, b: num; alpha = 1.0) = a - alpha * b; grad a: g; grad b: -(alpha * g); flag alpha; flag nobool; alias "subtract"; flag complex;
     /// Elementwise product, broadcasting.
-    mul(a: num, b: num) = a * b; grad a: g * b; grad b: g * a; flag boolbytes; alias "multiply";
+    mul(a: num, b: num) = a * b; grad a: g * b; grad b: g * a; flag boolbytes; alias "multiply"; flag complex;
     /// Elementwise true quotient; integers give the default float.
-    div(a: float, b: float) = a / b; grad a: g / b; grad b: -(g * y / b); sample 0.5, 3.0; alias "divide"; alias "true_divide";
+    div(a: float, b: float) = a / b; grad a: g / b; grad b: -(g * y / b); sample 0.5, 3.0; alias "divide"; alias "true_divide"; flag complex;
     /// Quotient rounded down.
     floor_divide(a: num, b: num) = floor_div(a, b); sample 1.0, 9.0; flag intzero; flag nobool;
     /// Quotient rounded towards zero (`div(rounding_mode="trunc")`).
@@ -28,51 +28,54 @@ pyrite_table::rows! {
     pow(a: num, b: num) = pow(a, b);
         grad a: select(eq(b, 0.0), 0.0 * g, g * b * pow(a, b - 1.0));
         grad b: select(both(eq(a, 0.0), ge(b, 0.0)), 0.0 * g, g * y * log(a));
-        sample 0.3, 2.5; flag nobool;
+        sample 0.3, 2.5; flag nobool; flag complex;
     /// `-x`.
-    neg(x: num) = -x; grad x: -g; alias "negative"; flag nobool;
+    neg(x: num) = -x; grad x: -g; alias "negative"; flag nobool; flag complex;
+    /// The complex conjugate, computed; real numbers as they are.
+    conj_physical(x: num) = conj(x); grad x: conj(g); flag boolbytes; flag complex;
     /// The absolute value.
-    abs(x: num) = abs(x); grad x: g * select(gt(x, 0.0), 1.0, select(lt(x, 0.0), -1.0, 0.0)); alias "absolute"; flag nobool;
+    abs(x: num) = abs(x); grad x: g * select(gt(x, 0.0), 1.0, select(lt(x, 0.0), -1.0, 0.0)); alias "absolute"; flag nobool; flag parts;
     /// -1, 0 or 1 by the sign of x; 0 for NaN.
-    sign(x: num) = select(gt(x, 0.0), 1.0, select(lt(x, 0.0), 0.0 - 1.0, 0.0)); grad x: 0.0 * g; alias "sgn";
+    sign(x: num) = select(gt(x, 0.0), 1.0, select(lt(x, 0.0), 0.0 - 1.0, 0.0)); grad x: 0.0 * g;
     /// `x * x`.
-    square(x: num) = x * x; grad x: 2.0 * g * x;
+    square(x: num) = x * x; grad x: 2.0 * g * x; flag complex;
     /// `x * x * x`: what `pow` with exponent 3 runs.
-    cube(x: num) = x * x * x; grad x: 3.0 * g * x * x; at "_";
+    cube(x: num) = x * x * x; grad x: 3.0 * g * x * x; at "_"; flag complex;
     /// `1 / x`.
-    reciprocal(x: float) = 1.0 / x; grad x: -(g * y * y); sample 0.4, 3.0;
+    reciprocal(x: float) = 1.0 / x; grad x: -(g * y * y); sample 0.4, 3.0; flag complex;
     /// The square root.
-    sqrt(x: float) = sqrt(x); grad x: g / (2.0 * y); sample 0.1, 4.0;
+    sqrt(x: float) = sqrt(x); grad x: g / (2.0 * y); sample 0.1, 4.0; flag complex;
     /// `1 / sqrt(x)`.
-    rsqrt(x: float) = 1.0 / sqrt(x); grad x: -0.5 * g * y * y * y; sample 0.2, 4.0;
+    rsqrt(x: float) = 1.0 / sqrt(x); grad x: -0.5 * g * y * y * y; sample 0.2, 4.0; flag complex;
     /// `start + weight * (end - start)`.
     lerp(a: float, b: float, w: float) = select(lt(abs(w), 0.5), a + w * (b - a), b - (b - a) * (1.0 - w));
-        grad a: g * (1.0 - w); grad b: g * w; grad w: g * (b - a);
+        grad a: g * (1.0 - w); grad b: g * w; grad w: g * (b - a); flag complex;
     /// `input + value * tensor1 * tensor2`.
-    addcmul(a: num, b: num, c: num; value = 1.0) = a + value * b * c; grad a: g; grad b: g * value * c; grad c: g * value * b; flag kwparams;
+    addcmul(a: num, b: num, c: num; value = 1.0) = a + value * b * c; grad a: g; grad b: g * value * c; grad c: g * value * b; flag kwparams; flag complex;
     /// `input + value * tensor1 / tensor2`.
     addcdiv(a: float, b: float, c: float; value = 1.0) = a + value * (b / c);
-        grad a: g; grad b: g * value / c; grad c: -(g * value * b / (c * c)); sample 0.5, 2.0; flag kwparams;
+        grad a: g; grad b: g * value / c; grad c: -(g * value * b / (c * c)); sample 0.5, 2.0; flag kwparams; flag complex;
 
     // ---- exponentials and logarithms ----------------------------------------------------------
 
     /// `e` to the power x.
-    exp(x: float) = exp(x); grad x: g * y;
+    exp(x: float) = exp(x); grad x: g * y; flag complex;
     /// 2 to the power x.
-    exp2(x: float) = exp2(x); grad x: g * y * 0.6931471805599453;
+    exp2(x: float) = exp2(x); grad x: g * y * 0.6931471805599453; flag complex;
     /// `exp(x) - 1`, accurate near 0.
-    expm1(x: float) = expm1(x); grad x: g * (y + 1.0);
+    expm1(x: float) = expm1(x); grad x: g * (y + 1.0); flag complex;
     /// The natural logarithm.
-    log(x: float) = log(x); grad x: g / x; sample 0.1, 5.0;
+    log(x: float) = log(x); grad x: g / x; sample 0.1, 5.0; flag complex;
     /// The logarithm to base 2.
-    log2(x: float) = log2(x); grad x: g / (x * 0.6931471805599453); sample 0.1, 5.0;
+    log2(x: float) = log2(x); grad x: g / (x * 0.6931471805599453); sample 0.1, 5.0; flag complex;
     /// The logarithm to base 10.
-    log10(x: float) = log10(x); grad x: g / (x * 2.302585092994046); sample 0.1, 5.0;
+    log10(x: float) = log10(x); grad x: g / (x * 2.302585092994046); sample 0.1, 5.0; flag complex;
     /// `log(1 + x)`, accurate near 0.
-    log1p(x: float) = log1p(x); grad x: g / (x + 1.0); sample -0.7, 5.0;
+    log1p(x: float) = log1p(x); grad x: g / (x + 1.0); sample -0.7, 5.0; flag complex;
     /// `log(exp(a) + exp(b))` without overflow.
-    logaddexp(a: float, b: float) = select(eq(a, b), a + 0.6931471805599453, maximum(a, b) + log1p(exp(-abs(a - b))));
-        grad a: g * exp(a - y); grad b: g * exp(b - y);
+    logaddexp(a: float, b: float) = select(eq(a, b), a + 0.6931471805599453, hi + log1p(exp(lo - hi)))
+            where hi = select(lt(a, b), b, a), lo = select(lt(a, b), a, b);
+        grad a: g * exp(a - y); grad b: g * exp(b - y); flag complex;
     /// `log2(2^a + 2^b)` without overflow.
     logaddexp2(a: float, b: float) = select(eq(a, b), a + 1.0, maximum(a, b) + 1.4426950408889634 * log1p(exp2(-abs(a - b))));
         grad a: g * exp2(a - y); grad b: g * exp2(b - y);
@@ -85,36 +88,36 @@ pyrite_table::rows! {
     // ---- trigonometric and hyperbolic ---------------------------------------------------------
 
     /// The sine.
-    sin(x: float) = sin(x); grad x: g * cos(x);
+    sin(x: float) = sin(x); grad x: g * cos(x); flag complex;
     /// The cosine.
-    cos(x: float) = cos(x); grad x: -(g * sin(x));
+    cos(x: float) = cos(x); grad x: -(g * sin(x)); flag complex;
     /// The tangent.
-    tan(x: float) = tan(x); grad x: g * (1.0 + y * y); sample -1.2, 1.2;
+    tan(x: float) = tan(x); grad x: g * (1.0 + y * y); sample -1.2, 1.2; flag complex;
     /// The inverse sine.
-    asin(x: float) = asin(x); grad x: g / sqrt(1.0 - x * x); sample -0.8, 0.8; alias "arcsin";
+    asin(x: float) = asin(x); grad x: g / sqrt(1.0 - x * x); sample -0.8, 0.8; alias "arcsin"; flag complex;
     /// The inverse cosine.
-    acos(x: float) = acos(x); grad x: -(g / sqrt(1.0 - x * x)); sample -0.8, 0.8; alias "arccos";
+    acos(x: float) = acos(x); grad x: -(g / sqrt(1.0 - x * x)); sample -0.8, 0.8; alias "arccos"; flag complex;
     /// The inverse tangent.
-    atan(x: float) = atan(x); grad x: g / (x * x + 1.0); alias "arctan";
+    atan(x: float) = atan(x); grad x: g / (x * x + 1.0); alias "arctan"; flag complex;
     /// The angle of the point (other, input).
     atan2(a: float, b: float) = atan2(a, b); grad a: g * b / (a * a + b * b); grad b: -(g * a / (a * a + b * b)); sample 0.3, 2.0; alias "arctan2";
     /// The hyperbolic sine.
-    sinh(x: float) = sinh(x); grad x: g * cosh(x);
+    sinh(x: float) = sinh(x); grad x: g * cosh(x); flag complex;
     /// The hyperbolic cosine.
-    cosh(x: float) = cosh(x); grad x: g * sinh(x);
+    cosh(x: float) = cosh(x); grad x: g * sinh(x); flag complex;
     /// The hyperbolic tangent.
-    tanh(x: float) = tanh(x); grad x: g * (1.0 - y * y);
+    tanh(x: float) = tanh(x); grad x: g * (1.0 - y * y); flag complex;
     /// The inverse hyperbolic sine.
-    asinh(x: float) = asinh(x); grad x: g / sqrt(x * x + 1.0); alias "arcsinh";
+    asinh(x: float) = asinh(x); grad x: g / sqrt(x * x + 1.0); alias "arcsinh"; flag complex;
     /// The inverse hyperbolic cosine.
-    acosh(x: float) = acosh(x); grad x: g / sqrt(x * x - 1.0); sample 1.2, 4.0; alias "arccosh";
+    acosh(x: float) = acosh(x); grad x: g / (sqrt(x - 1.0) * sqrt(x + 1.0)); sample 1.2, 4.0; alias "arccosh"; flag complex;
     /// The inverse hyperbolic tangent.
-    atanh(x: float) = atanh(x); grad x: g / (1.0 - x * x); sample -0.8, 0.8; alias "arctanh";
+    atanh(x: float) = atanh(x); grad x: g / (1.0 - x * x); sample -0.8, 0.8; alias "arctanh"; flag complex;
     /// `sqrt(a^2 + b^2)` without overflow.
     hypot(a: float, b: float) = hypot(a, b); grad a: g * (a / y); grad b: g * (b / y); sample 0.3, 2.0;
     /// `sin(pi x) / (pi x)`, 1 at 0.
     sinc(x: float) = select(eq(x, 0.0), 1.0, sin(pi * x) / (pi * x));
-        grad x: select(eq(x, 0.0), 0.0 * g, g * (cos(pi * x) * (pi * x) - sin(pi * x)) / (pi * x * x));
+        grad x: select(eq(x, 0.0), 0.0 * g, g * (cos(pi * x) * (pi * x) - sin(pi * x)) / (pi * x * x)); flag complex;
     /// Degrees to radians.
     deg2rad(x: float) = x * 0.017453292519943295; grad x: g * 0.017453292519943295;
     /// Radians to degrees.
@@ -181,9 +184,9 @@ pyrite_table::rows! {
     // ---- comparisons --------------------------------------------------------------------------
 
     /// True where equal.
-    eq(a: any, b: any) -> bool = eq(a, b);
+    eq(a: any, b: any) -> bool = eq(a, b); flag complex;
     /// True where not equal.
-    ne(a: any, b: any) -> bool = ne(a, b); alias "not_equal";
+    ne(a: any, b: any) -> bool = ne(a, b); alias "not_equal"; flag complex;
     /// True where a < b.
     lt(a: any, b: any) -> bool = lt(a, b); alias "less";
     /// True where a <= b.
@@ -193,11 +196,11 @@ pyrite_table::rows! {
     /// True where a >= b.
     ge(a: any, b: any) -> bool = ge(a, b); alias "greater_equal";
     /// True where x is NaN.
-    isnan(x: any) -> bool = ne(x, x);
+    isnan(x: any) -> bool = ne(x, x); flag complex;
     /// True where x is infinite.
-    isinf(x: float) -> bool = eq(abs(x), inf); flag keepint;
+    isinf(x: float) -> bool = eq(abs(x), inf); flag keepint; flag parts;
     /// True where x is neither infinite nor NaN.
-    isfinite(x: float) -> bool = lt(abs(x), inf); flag keepint;
+    isfinite(x: float) -> bool = lt(abs(x), inf); flag keepint; flag parts;
     /// True where x is positive infinity.
     isposinf(x: float) -> bool = eq(x, inf); flag keepint;
     /// True where x is negative infinity.
@@ -208,13 +211,13 @@ pyrite_table::rows! {
     // ---- logical and bitwise ------------------------------------------------------------------
 
     /// True where both are non-zero.
-    logical_and(a: any, b: any) -> bool = both(ne(a, 0.0), ne(b, 0.0));
+    logical_and(a: any, b: any) -> bool = both(ne(a, 0.0), ne(b, 0.0)); flag complex;
     /// True where either is non-zero.
-    logical_or(a: any, b: any) -> bool = either(ne(a, 0.0), ne(b, 0.0));
+    logical_or(a: any, b: any) -> bool = either(ne(a, 0.0), ne(b, 0.0)); flag complex;
     /// True where exactly one is non-zero.
-    logical_xor(a: any, b: any) -> bool = differ(ne(a, 0.0), ne(b, 0.0));
+    logical_xor(a: any, b: any) -> bool = differ(ne(a, 0.0), ne(b, 0.0)); flag complex;
     /// True where x is zero.
-    logical_not(x: any) -> bool = eq(x, 0.0);
+    logical_not(x: any) -> bool = eq(x, 0.0); flag complex;
     /// Bitwise and; logical for bool.
     bitwise_and(a: int, b: int) = a & b; sample 0.0, 100.0;
     /// Bitwise or; logical for bool.
@@ -234,16 +237,16 @@ pyrite_table::rows! {
 
     /// `a` where the condition is true, else `b`. (The condition is the first operand.)
     where(c: any, a: any, b: any) = select(ne(c, 0.0), a, b);
-        grad a: select(ne(c, 0.0), g, 0.0); grad b: select(ne(c, 0.0), 0.0, g); at "_"; flag condition;
+        grad a: select(ne(c, 0.0), g, 0.0); grad b: select(ne(c, 0.0), 0.0, g); at "_"; flag condition; flag complex;
     /// `value` where the mask is true.
-    masked_fill_scalar(x: any, m: any; value) = select(ne(m, 0.0), value, x); grad x: select(ne(m, 0.0), 0.0, g); at "_"; flag condition;
+    masked_fill_scalar(x: any, m: any; value) = select(ne(m, 0.0), value, x); grad x: select(ne(m, 0.0), 0.0, g); at "_"; flag condition; flag complex;
     /// 0 where x < 0 or NaN, `values` where x == 0, 1 above.
     heaviside(a: num, b: num) = select(eq(a, 0.0), b, select(gt(a, 0.0), 1.0, 0.0));
 
     // ---- activations --------------------------------------------------------------------------
 
     /// `1 / (1 + exp(-x))`.
-    sigmoid(x: float) = sigmoid(x); grad x: g * y * (1.0 - y);
+    sigmoid(x: float) = sigmoid(x); grad x: g * y * (1.0 - y); flag complex;
     /// `max(x, 0)`.
     relu(x: num) = maximum(x, 0.0); grad x: select(gt(y, 0.0), g, 0.0);
     /// `min(max(x, 0), 6)`.
@@ -265,7 +268,7 @@ pyrite_table::rows! {
         grad x: g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * 0.7978845608028654 * (1.0 + 0.134145 * x * x))
             where t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)); at "_";
     /// `x * sigmoid(x)` (Elfwing et al., 2017).
-    silu(x: float) = x * sigmoid(x); grad x: g * s * (1.0 + x * (1.0 - s)) where s = sigmoid(x); at "nn";
+    silu(x: float) = x * sigmoid(x); grad x: g * s * (1.0 + x * (1.0 - s)) where s = sigmoid(x); at "nn"; flag complex;
     /// `x * tanh(softplus(x))` (Misra, 2019).
     mish(x: float) = x * tanh(select(gt(x, 20.0), x, log1p(exp(x))));
         grad x: g * (t + x * (1.0 - t * t) * sigmoid(x)) where t = tanh(select(gt(x, 20.0), x, log1p(exp(x)))); at "nn";

@@ -233,7 +233,7 @@ impl Job<'_> {
         let Dim { n: len, s: stride } = s.reduced[0];
         let parts = len.div_ceil(block);
         let mut tiles = Tiles::new();
-        let none = [0u64; 4];
+        let none = [0u128; 4];
         for u in units {
             let t = (u % parts) * block;
             let m = block.min(len - t);
@@ -243,7 +243,7 @@ impl Job<'_> {
             unsafe {
                 let p: *const u8 =
                     if self.load.direct(stride) { p } else { self.load.fetch(m, p, stride, &mut tiles) };
-                (self.sum)(What::Row, m, (&raw mut sum).cast(), p, 0, 0, none.as_ptr());
+                (self.sum)(What::Row, m, (&raw mut sum).cast(), p, 0, 0, none.as_ptr().cast());
                 self.put(&mut mean, self.value(sum) / m as f64);
                 let k = Squares {
                     n: m,
@@ -276,7 +276,7 @@ impl Job<'_> {
         let src = s.src.wrapping_offset(Split::offset(&s.kept, first));
         let inner = s.reduced[0];
         let direct = self.load.direct(stride);
-        let none = [0u64; 4];
+        let none = [0u128; 4];
         let mut tiles = Tiles::new();
         let (mut sums, mut means, mut m2s) = ([0u64; COLS], [0u64; COLS], [0u64; COLS]);
         let mut devs = [0u64; COLS];
@@ -308,7 +308,7 @@ impl Job<'_> {
                             p = self.load.fetch(m, p, stride, &mut tiles);
                         }
                         if pass == 0 {
-                            (self.sum)(What::Cols, m, sum, p, k, inner.s, none.as_ptr());
+                            (self.sum)(What::Cols, m, sum, p, k, inner.s, none.as_ptr().cast());
                         } else {
                             let k = Squares {
                                 n: m,

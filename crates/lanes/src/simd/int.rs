@@ -3,7 +3,7 @@
 
 use super::Lanes;
 use super::scalar::{MB, S, one_lane_any, one_lane_memory};
-use pyrite_core::expr::{Any, Int, Num};
+use pyrite_core::expr::{Any, Int, Num, Ring};
 use std::ops::{Add, BitAnd, BitOr, BitXor, Mul, Neg, Not, Sub};
 
 macro_rules! int_lane {
@@ -75,11 +75,36 @@ macro_rules! int_lane {
             }
         }
         #[allow(unused_comparisons)]
-        impl Num for S<$t> {
+        impl Ring for S<$t> {
             #[inline(always)]
             fn abs(self) -> Self {
                 if self.0 < 0 { -self } else { self }
             }
+            #[inline(always)]
+            fn pow(a: Self, b: Self) -> Self {
+                if b.0 < 0 {
+                    // 1 / a^|b| rounded towards zero: only 1 and -1 leave anything.
+                    return S(if a.0 == 1 {
+                        1
+                    } else if $signed && a.0 == (0 as $t).wrapping_sub(1) {
+                        if b.0 & 1 == 0 { 1 } else { (0 as $t).wrapping_sub(1) }
+                    } else {
+                        0
+                    });
+                }
+                let (mut base, mut e, mut r) = (a.0, b.0 as $u, 1 as $t);
+                while e != 0 {
+                    if e & 1 != 0 {
+                        r = r.wrapping_mul(base);
+                    }
+                    base = base.wrapping_mul(base);
+                    e >>= 1;
+                }
+                S(r)
+            }
+        }
+        #[allow(unused_comparisons)]
+        impl Num for S<$t> {
             #[inline(always)]
             fn maximum(a: Self, b: Self) -> Self {
                 S(a.0.max(b.0))
@@ -111,28 +136,6 @@ macro_rules! int_lane {
                 }
                 let r = a.0.wrapping_rem(b.0);
                 S(if r != 0 && (r < 0) != (b.0 < 0) { r.wrapping_add(b.0) } else { r })
-            }
-            #[inline(always)]
-            fn pow(a: Self, b: Self) -> Self {
-                if b.0 < 0 {
-                    // 1 / a^|b| rounded towards zero: only 1 and -1 leave anything.
-                    return S(if a.0 == 1 {
-                        1
-                    } else if $signed && a.0 == (0 as $t).wrapping_sub(1) {
-                        if b.0 & 1 == 0 { 1 } else { (0 as $t).wrapping_sub(1) }
-                    } else {
-                        0
-                    });
-                }
-                let (mut base, mut e, mut r) = (a.0, b.0 as $u, 1 as $t);
-                while e != 0 {
-                    if e & 1 != 0 {
-                        r = r.wrapping_mul(base);
-                    }
-                    base = base.wrapping_mul(base);
-                    e >>= 1;
-                }
-                S(r)
             }
         }
         #[allow(unused_comparisons)]

@@ -36,7 +36,7 @@
 //!   slower). Use small traits with an `#[inline(always)]` method, or macros;
 //! * the main loop uses `load` and `store`; `load_partial` and `store_partial` are for the tail (they
 //!   are slow on AVX2);
-//! * integer lanes are [`S<T>`](S) with one lane: simple loops over them are vectorised by the
+//! * integer and complex lanes are [`S<T>`](S) with one lane: simple loops over them are vectorised by the
 //!   compiler inside `dispatch`, with the features of the chosen set.
 
 #[cfg(target_arch = "x86_64")]
@@ -45,6 +45,7 @@ mod avx2;
 mod avx512;
 mod base;
 mod boolean;
+mod complex;
 mod int;
 mod scalar;
 

@@ -2,7 +2,8 @@
 //!
 //! `common` holds what both widths share (polynomials, remainders, comparisons), `f64m` and `trig64`
 //! the f64 functions, `f32m` the f32 ones (the busiest have their own polynomials, the others run in
-//! f64 lanes), `coef32` and `coef64` the coefficients, `scalar` what is computed lane by lane.
+//! f64 lanes), `coef32` and `coef64` the coefficients, `scalar` what is computed lane by lane, `complex` the
+//! functions of complex numbers.
 //!
 //! No branch depends on a lane's neighbours in a way that changes its result: the same input gives the
 //! same output at every position of an array, tails included.
@@ -10,6 +11,7 @@
 mod coef32;
 mod coef64;
 pub(crate) mod common;
+pub mod complex;
 pub(crate) mod f32m;
 pub(crate) mod f64m;
 pub mod scalar;
@@ -18,15 +20,21 @@ mod tests;
 mod trig64;
 
 use crate::simd::{Base, S};
-use pyrite_core::expr::{Float, Num};
+use pyrite_core::expr::{Field, Float, Num, Ring};
 
 macro_rules! vocabulary {
     ($t:ty, $m:ident) => {
-        impl Num for $t {
+        impl Ring for $t {
             #[inline(always)]
             fn abs(self) -> Self {
                 self.abs_()
             }
+            #[inline(always)]
+            fn pow(a: Self, b: Self) -> Self {
+                $m::pow(a, b)
+            }
+        }
+        impl Num for $t {
             #[inline(always)]
             fn maximum(a: Self, b: Self) -> Self {
                 common::maximum(a, b)
@@ -51,19 +59,19 @@ macro_rules! vocabulary {
             fn remainder(a: Self, b: Self) -> Self {
                 common::remainder(b, $m::fmod(a, b))
             }
+        }
+        impl Field for $t {
             #[inline(always)]
-            fn pow(a: Self, b: Self) -> Self {
-                $m::pow(a, b)
+            fn sqrt(self) -> Self {
+                self.sqrt_()
             }
+            vocabulary!(@unary $m: exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh
+                cosh tanh asinh acosh atanh sigmoid);
         }
         impl Float for $t {
             #[inline(always)]
             fn fma(a: Self, b: Self, c: Self) -> Self {
                 Self::fma_(a, b, c)
-            }
-            #[inline(always)]
-            fn sqrt(self) -> Self {
-                self.sqrt_()
             }
             #[inline(always)]
             fn floor(self) -> Self {
@@ -101,8 +109,7 @@ macro_rules! vocabulary {
             fn nextafter(a: Self, b: Self) -> Self {
                 $m::nextafter(a, b)
             }
-            vocabulary!(@unary $m: exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh
-                cosh tanh asinh acosh atanh sigmoid erf erfc erfinv lgamma digamma);
+            vocabulary!(@unary $m: erf erfc erfinv lgamma digamma);
         }
     };
     (@unary $m:ident: $($f:ident)*) => { $(

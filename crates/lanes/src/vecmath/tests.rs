@@ -347,7 +347,7 @@ macro_rules! rows {
         struct Op;
         impl F1 for Op {
             #[inline(always)]
-            fn f<V: FloatLanes>(x: V) -> V { Float::$f(x) }
+            fn f<V: FloatLanes>(x: V) -> V { V::$f(x) }
         }
         unary(&mut $rows, stringify!($f), Op, $want, $stride, ($l32, $l64));
     } )* };
@@ -510,7 +510,7 @@ fn speed() {
             struct Op;
             impl F1 for Op {
                 #[inline(always)]
-                fn f<V: FloatLanes>(x: V) -> V { Float::$f(x) }
+                fn f<V: FloatLanes>(x: V) -> V { V::$f(x) }
             }
             let x: Vec<f32> = (0..4096).map(|k| k as f32 * 0.002 - 4.0).collect();
             let y: Vec<f64> = x.iter().map(|v| *v as f64).collect();

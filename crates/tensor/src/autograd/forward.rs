@@ -147,13 +147,13 @@ fn current(t: &Tensor) -> Option<Shared> {
     {
         return mine.map(|d| d.cell);
     }
-    let Some(whole) = own(&base).filter(|_| base.dtype() == t.dtype()) else { return mine.map(|d| d.cell) };
+    let Some(whole) = own(&base) else { return mine.map(|d| d.cell) };
     let whole: Tangents = lock(&whole.cell).clone();
     let mut list = Tangents::new();
     for (id, tangent) in whole {
         let Some(k) = position(id) else { continue };
         let _below = Below::new(k);
-        match ops::view::as_strided_of(&tangent, base.layout(), t.layout()) {
+        match ops::view::Lens::new(&base, t).of(&tangent) {
             Ok(part) => list.push((id, part)),
             Err(e) => fail(e),
         }
@@ -337,13 +337,6 @@ pub fn each(
 /// A write to a view changes the tangents of its base.
 fn into_base(t: &Tensor, ids: &[u64]) -> Result<()> {
     let Some(base) = t.base() else { return Ok(()) };
-    ensure!(
-        base.dtype() == t.dtype(),
-        NotImplemented,
-        "forward mode: an in-place write to a view of dtype {} of a tensor of dtype {} is not supported",
-        t.dtype(),
-        base.dtype()
-    );
     let whole: Tangents = own(&base).map(|d| lock(&d.cell).clone()).unwrap_or_default();
     let parts: Tangents = own(t).map(|d| lock(&d.cell).clone()).unwrap_or_default();
     let find = |l: &Tangents, id: u64| l.iter().find(|e| e.0 == id).map(|e| e.1.clone());
@@ -358,7 +351,7 @@ fn into_base(t: &Tensor, ids: &[u64]) -> Result<()> {
             Some(t) => t,
             None => Tensor::zeros(base.shape(), base.dtype(), base.device())?,
         };
-        list.push((*id, ops::view::replace_slice(&old, base.layout(), t.layout(), part.as_ref())?));
+        list.push((*id, ops::view::Lens::new(&base, t).replace(&old, part.as_ref())?));
     }
     set_own(&base, list);
     Ok(())
@@ -407,11 +400,7 @@ fn transpose(node: &Node, ts: &[Option<Tensor>], outer: bool) -> Result<SmallVec
         for (t, g) in ts.iter().zip(back) {
             let (Some(t), Some(g)) = (t, g) else { continue };
             let g = if g.shape() == t.shape() { g } else { ops::sum_to_size(&g, t.shape())? };
-            let g = if g.dtype() == t.dtype() || g.dtype().is_complex() != t.dtype().is_complex() {
-                g
-            } else {
-                ops::to_dtype(&g, t.dtype())?
-            };
+            let g = ops::to_dtype(&g, t.dtype())?;
             if g.requires_grad() {
                 roots.push(g);
                 along.push(Some(t.clone()));

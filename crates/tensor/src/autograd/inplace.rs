@@ -9,9 +9,9 @@
 
 use super::node::{self, Ctx, Edge, Grads, Node, Rule};
 use super::{Made, Meta, View, mode};
-use crate::ops;
+use crate::ops::view::Lens;
 use crate::tensor::Tensor;
-use pyrite_core::{Layout, Result, bail, ensure};
+use pyrite_core::{Result, bail, ensure};
 use smallvec::{SmallVec, smallvec};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -103,7 +103,7 @@ pub(super) fn grad_fn(t: &Tensor) -> Option<Edge> {
         "AsStridedBackward0",
         smallvec![Some(base_edge)],
         smallvec![node::info(t)],
-        AsStrided { base: geometry(&base), view: t.layout().clone() },
+        AsStrided(Lens::new(&base, t)),
     );
     let edge = Edge { node, nr: 0 };
     let mut m = meta.lock();
@@ -156,11 +156,6 @@ pub fn check_write(op: &str, t: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Where a base's gradient lies: the layout of the base with its own offset as origin.
-fn geometry(base: &Tensor) -> Layout {
-    base.layout().clone()
-}
-
 /// Gives `t` (just written to, version bumped) the history `node`, whose first edge is the old
 /// value of `t`. Handles views.
 pub fn rebase(t: &Tensor, node: Arc<Node>) {
@@ -185,7 +180,7 @@ pub fn rebase(t: &Tensor, node: Arc<Node>) {
         "CopySlices",
         edges,
         smallvec![node::info(&base)],
-        CopySlices { base: geometry(&base), view: t.layout().clone(), inner: Mutex::new(Some(node)) },
+        CopySlices { lens: Lens::new(&base, t), inner: Mutex::new(Some(node)) },
     );
     node::set_history(&copy, &[&base]);
     let now = t.storage().version();
@@ -193,7 +188,7 @@ pub fn rebase(t: &Tensor, node: Arc<Node>) {
         "AsStridedBackward0",
         smallvec![Some(Edge { node: copy, nr: 0 })],
         smallvec![node::info(t)],
-        AsStrided { base: geometry(&base), view: t.layout().clone() },
+        AsStrided(Lens::new(&base, t)),
     );
     node::set_history(&view_node, &[t]);
     if let Some(m) = t.meta()
@@ -204,22 +199,18 @@ pub fn rebase(t: &Tensor, node: Arc<Node>) {
 }
 
 /// The gradient of `base.as_strided(view)`.
-struct AsStrided {
-    base: Layout,
-    view: Layout,
-}
+struct AsStrided(Lens);
 
 impl Rule for AsStrided {
     fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
         let g = cx.grad(0)?;
-        Ok(smallvec![Some(ops::view::as_strided_backward(&g, &self.base, &self.view)?)])
+        Ok(smallvec![Some(self.0.back(&g)?)])
     }
 }
 
 /// See the module text.
 struct CopySlices {
-    base: Layout,
-    view: Layout,
+    lens: Lens,
     inner: Mutex<Option<Arc<Node>>>,
 }
 
@@ -228,7 +219,7 @@ impl Rule for CopySlices {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(inner) = inner else { return node::second_backward(cx.node) };
         let g = cx.grad(0)?;
-        let part = ops::view::as_strided_of(&g, &self.base, &self.view)?;
+        let part = self.lens.of(&g)?;
         let mut grads: SmallVec<[Option<Tensor>; 3]> = smallvec![Some(part)];
         let mut sub = Ctx {
             node: &inner,
@@ -243,7 +234,7 @@ impl Rule for CopySlices {
             out.push(None);
         }
         if cx.needs(0) {
-            out[0] = Some(ops::view::replace_slice(&g, &self.base, &self.view, out[0].as_ref())?);
+            out[0] = Some(self.lens.replace(&g, out[0].as_ref())?);
         } else {
             out[0] = None;
         }

@@ -121,6 +121,9 @@ pub fn eye(n: usize, m: usize, dtype: DType, device: Device) -> Result<Tensor> {
 
 /// Fills `t` with draws of `dist`. A tensor that is not dense is filled through a dense one.
 pub fn fill_random(op: &str, t: &Tensor, dist: Random, g: Option<&Arc<Generator>>) -> Result<()> {
+    if t.dtype().is_complex() {
+        return fill_complex(op, t, dist, g);
+    }
     inplace::check(op, t)?;
     let n = t.numel();
     let at = g.unwrap_or_else(|| default_generator()).advance(pyrite_core::rng::draws(dist, t.dtype(), n));
@@ -135,6 +138,25 @@ pub fn fill_random(op: &str, t: &Tensor, dist: Random, g: Option<&Arc<Generator>
     }
     t.storage().bump_version();
     Ok(())
+}
+
+/// Complex numbers are drawn part by part; the variance of a normal one is shared by its parts.
+fn fill_complex(op: &str, t: &Tensor, dist: Random, g: Option<&Arc<Generator>>) -> Result<()> {
+    let _off = crate::autograd::GradMode::new(false);
+    let parts = super::complex::view_as_real(t)?;
+    match dist {
+        Random::Normal { mean, std } => {
+            let part = Random::Normal { mean: 0.0, std: std * std::f64::consts::FRAC_1_SQRT_2 };
+            fill_random(op, &parts, part, g)?;
+            if mean == 0.0 {
+                return Ok(());
+            }
+            let re = super::select(&parts, -1, 0)?;
+            super::copy_raw(&re, &super::add(&re, mean)?)
+        }
+        Random::Uniform { .. } => fill_random(op, &parts, dist, g),
+        _ => bail!(NotImplemented, "\"{op}\" is not implemented for {}", t.dtype()),
+    }
 }
 
 /// A new tensor of draws.
@@ -160,6 +182,11 @@ fn check_float(op: &str, d: DType) -> Result<()> {
     Ok(())
 }
 
+/// Uniform and normal numbers may be complex.
+fn check_drawn(op: &str, d: DType) -> Result<()> {
+    if d.is_complex() { Ok(()) } else { check_float(op, d) }
+}
+
 fn recorded_zero(op: &'static str, t: &Tensor) {
     // A random fill forgets the old value: its gradient is zero.
     if crate::autograd::needs_grad(&[t]) {
@@ -181,14 +208,14 @@ fn random_(a: &Args, name: &'static str, dist: Random, g: usize) -> Result<Value
 fn sized_random(a: &Args, name: &'static str, dist: Random) -> Result<Value> {
     let shape = shape_arg(name, a.ints(0)?)?;
     let o = options(a, 2, DType::default_float())?;
-    check_float(name, o.dtype)?;
+    check_drawn(name, o.dtype)?;
     finish(random(&shape, dist, o.dtype, o.device, a.generator_opt(1)?)?, o.requires_grad)
 }
 
 fn like_random(a: &Args, name: &'static str, dist: Random, at: usize) -> Result<Value> {
     let (o, l) = like(a, at)?;
     if !matches!(dist, Random::Integers { .. }) {
-        check_float(name, o.dtype)?;
+        check_drawn(name, o.dtype)?;
     }
     let t = Tensor::empty_strided(l, o.dtype, o.device)?;
     fill_random(name, &t, dist, None)?;
@@ -511,7 +538,7 @@ fn register_random(list: &mut Vec<Op>) {
         "Fills with normal random numbers.",
         "input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: generator? = None",
         |a| {
-            check_float("normal_", a.tensor(0)?.dtype())?;
+            check_drawn("normal_", a.tensor(0)?.dtype())?;
             random_(
                 a,
                 "normal_",

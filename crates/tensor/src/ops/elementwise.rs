@@ -1,8 +1,8 @@
 //! The driver of every table row: promotion, broadcasting, output, kernel, history. Rows never
 //! mention any of it.
 
-use super::Operand;
 use super::record::{old_value_needed, record, tensors_of};
+use super::{Operand, complex};
 use crate::autograd::{forward, inplace, is_grad_enabled, node};
 use crate::registry::{Args, Value};
 use crate::tensor::Tensor;
@@ -50,12 +50,19 @@ fn resolve(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Type
 /// The dtypes of a run whose operands promote to `common`.
 #[inline]
 fn types(row: &'static Row, mut common: DType, params: &[Scalar]) -> Result<Types> {
-    if common.is_complex() {
-        bail!(NotImplemented, "\"{}\" is not implemented for {common}", row.name);
+    if common.is_complex() && !row.has(flag::COMPLEX) {
+        bail!(NotImplemented, "\"{}\" is not implemented for complex tensors ({common})", row.name);
     }
     if row.has(flag::ALPHA)
+        && !common.is_complex()
         && let Some(a) = params.first()
     {
+        ensure!(
+            !matches!(a, Scalar::Complex(..)),
+            Runtime,
+            "{}: For non-complex input tensors, argument alpha must not be a complex number.",
+            row.name
+        );
         ensure!(
             common.is_float() || !matches!(a, Scalar::Float(_)),
             Runtime,
@@ -86,7 +93,7 @@ fn types(row: &'static Row, mut common: DType, params: &[Scalar]) -> Result<Type
         }
         Class::Int => {
             ensure!(
-                !(common.is_float() || common.is_bool() && row.has(flag::NOBOOL)),
+                !(common.is_differentiable() || common.is_bool() && row.has(flag::NOBOOL)),
                 Runtime,
                 "\"{}\" is not implemented for '{}'; it takes integer{} tensors",
                 row.name,
@@ -152,7 +159,7 @@ pub(super) fn result_layout(shape: &[usize], ops: &[Operand]) -> Layout {
 
 /// Integer division needs a look at the divisor: the kernels never trap, users want an error.
 fn check_divisor(row: &Row, compute: DType, ops: &[Operand]) -> Result<()> {
-    if compute.is_float() || !row.has(flag::INTZERO) {
+    if compute.is_differentiable() || !row.has(flag::INTZERO) {
         return Ok(());
     }
     let zero = match &ops[1] {
@@ -258,7 +265,7 @@ fn check_operands(row: &Row, ops: &[Operand]) -> Result<()> {
         && let [Operand::Tensor(t), Operand::Number(s)] = ops
     {
         ensure!(
-            t.dtype().is_float() || matches!(s, Scalar::Float(_)) || s.i64() >= 0,
+            t.dtype().is_differentiable() || !matches!(s, Scalar::Int(..=-1)),
             Runtime,
             "pow: Integers to negative integer powers are not allowed."
         );
@@ -293,8 +300,8 @@ fn pow_row<'a>(ops: &[Operand<'a>]) -> Option<(&'static Row, Operands<'a>)> {
     let [base @ Operand::Tensor(t), exponent @ Operand::Number(s)] = ops else { return None };
     let d = t.dtype();
     // Does the number leave the dtype alone? Then a row that does not see it may run.
-    let same = d.is_float() || d.is_int() && !matches!(s, Scalar::Float(_));
-    let float = d.is_float() || matches!(s, Scalar::Float(_));
+    let same = d.is_differentiable() || d.is_int() && !matches!(s, Scalar::Float(_));
+    let float = d.is_differentiable() || matches!(s, Scalar::Float(_));
     if matches!(s, Scalar::Complex(..)) {
         return None;
     }
@@ -316,6 +323,11 @@ fn pow_row<'a>(ops: &[Operand<'a>]) -> Option<(&'static Row, Operands<'a>)> {
 pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tensor> {
     if let Some((row, ops)) = reroute(row, ops) {
         return run(row, &ops, params);
+    }
+    if row.has(flag::PARTS)
+        && let Some(y) = complex::from_parts(row, ops)
+    {
+        return y;
     }
     if let Some(first) = uniform(row, ops) {
         check_operands(row, ops)?;
@@ -352,6 +364,12 @@ pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tens
 pub fn run_out(row: &'static Row, ops: &[Operand], params: &[Scalar], out: &Tensor) -> Result<Tensor> {
     if let Some((row, ops)) = reroute(row, ops) {
         return run_out(row, &ops, params, out);
+    }
+    if let Some(y) = complex::from_parts(row, ops) {
+        return match super::copy_to_outs(row.name, Value::Tensor(y?), std::slice::from_ref(out))? {
+            Value::Tensor(t) => Ok(t),
+            _ => Ok(out.clone()),
+        };
     }
     let types = resolve(row, ops, params)?;
     let tensors = tensors_of(ops);
@@ -416,6 +434,12 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
     let Operand::Tensor(target) = ops[0] else {
         bail!(Type, "{}_(): the first argument must be a Tensor", row.name)
     };
+    ensure!(
+        !row.has(flag::PARTS) || !target.dtype().is_complex(),
+        Runtime,
+        "In-place {} is not supported for complex tensors.",
+        row.name
+    );
     inplace::check(row.name, target)?;
     let types = resolve(row, ops, params)?;
     ensure!(

@@ -9,14 +9,14 @@ use pyrite_core::{Result, Scalar, bail};
 
 /// An intermediate value.
 enum Val {
-    Number(f64),
+    Number(Scalar),
     Tensor(Tensor),
 }
 
 impl Val {
     fn operand(&self) -> Operand<'_> {
         match self {
-            Val::Number(v) => Operand::Number(Scalar::Float(*v)),
+            Val::Number(v) => Operand::Number(*v),
             Val::Tensor(t) => Operand::Tensor(t),
         }
     }
@@ -24,14 +24,15 @@ impl Val {
 
 struct Env<'a> {
     row: &'static Row,
-    g: &'a Tensor,
+    g: Tensor,
     inputs: &'a [Option<Operand<'a>>],
     output: Option<&'a Tensor>,
     params: &'a [Scalar],
     lets: Vec<(&'static str, Val)>,
 }
 
-/// The gradient `grad` of `row`, recorded.
+/// The gradient `grad` of `row`, recorded. `complex`: the row computed in a complex dtype, so that the
+/// formula is taken between two conjugations, as in the fused kernel.
 pub fn eval(
     row: &'static Row,
     grad: &'static Grad,
@@ -39,17 +40,20 @@ pub fn eval(
     inputs: &[Option<Operand>],
     output: Option<&Tensor>,
     params: &[Scalar],
+    complex: bool,
 ) -> Result<Tensor> {
     let formula = parse(&grad.text)?;
+    let g = if complex { super::complex::conj(g)? } else { g.clone() };
     let mut env = Env { row, g, inputs, output, params, lets: Vec::new() };
     for (name, e) in &formula.lets {
         let v = env.walk(e)?;
         env.lets.push((name, v));
     }
-    match env.walk(&formula.body)? {
-        Val::Tensor(t) => Ok(t),
-        Val::Number(v) => Tensor::full(g.shape(), v.into(), g.dtype(), g.device()),
-    }
+    let d = match env.walk(&formula.body)? {
+        Val::Tensor(t) => t,
+        Val::Number(v) => Tensor::full(env.g.shape(), v, env.g.dtype(), env.g.device())?,
+    };
+    if complex { super::complex::conj(&d) } else { Ok(d) }
 }
 
 impl Env<'_> {
@@ -71,19 +75,19 @@ impl Env<'_> {
         if let Some(i) = self.row.inputs.iter().position(|n| *n == name) {
             match self.inputs[i] {
                 Some(Operand::Tensor(t)) => return Ok(Val::Tensor(t.clone())),
-                Some(Operand::Number(s)) => return Ok(Val::Number(s.f64())),
+                Some(Operand::Number(s)) => return Ok(Val::Number(s)),
                 None => {}
             }
         }
         if let Some(i) = self.row.params.iter().position(|p| p.0 == name) {
-            return Ok(Val::Number(self.params[i].f64()));
+            return Ok(Val::Number(self.params[i]));
         }
         bail!(Runtime, "{}: `{name}` has no value in the gradient formula", self.row.name)
     }
 
     fn walk(&self, e: &Expr) -> Result<Val> {
         match e {
-            Expr::Number(v) => Ok(Val::Number(*v)),
+            Expr::Number(v) => Ok(Val::Number(Scalar::Float(*v))),
             Expr::Name(n) => self.name(n),
             Expr::Call(f, args) => {
                 let args = args.iter().map(|a| self.walk(a)).collect::<Result<Vec<_>>>()?;
@@ -95,18 +99,50 @@ impl Env<'_> {
 
 /// A vocabulary word on values: numbers fold, the rest are table rows.
 fn apply(f: &str, args: &[Val]) -> Result<Val> {
-    if let [Val::Number(a), Val::Number(b)] = args {
-        match f {
-            "add" => return Ok(Val::Number(a + b)),
-            "sub" => return Ok(Val::Number(a - b)),
-            "mul" => return Ok(Val::Number(a * b)),
-            "div" => return Ok(Val::Number(a / b)),
-            _ => {}
+    if let [Val::Number(a), Val::Number(b)] = args
+        && let Some(v) = fold(f, *a, *b)
+    {
+        return Ok(Val::Number(v));
+    }
+    if let ("neg", [Val::Number(a)]) = (f, args)
+        && let Some(v) = fold("sub", Scalar::Float(0.0), *a)
+    {
+        return Ok(Val::Number(v));
+    }
+    if let ("lt" | "le" | "gt" | "ge", [a, b]) = (f, args) {
+        // As for complex lanes: what formulas compare is real.
+        let real = |v: &Val| {
+            Ok(match v {
+                Val::Number(s) => Val::Number(Scalar::Float(s.f64())),
+                Val::Tensor(t) => Val::Tensor(super::complex::real(&t.detach())?),
+            })
+        };
+        return row(f, &[real(a)?, real(b)?]);
+    }
+    row(f, args)
+}
+
+/// Two numbers.
+fn fold(f: &str, a: Scalar, b: Scalar) -> Option<Scalar> {
+    let parts = |s: Scalar| if let Scalar::Complex(re, im) = s { (re, im) } else { (s.f64(), 0.0) };
+    let ((ar, ai), (br, bi)) = (parts(a), parts(b));
+    let (re, im) = match f {
+        "add" => (ar + br, ai + bi),
+        "sub" => (ar - br, ai - bi),
+        "mul" => (ar * br - ai * bi, ar * bi + ai * br),
+        "div" if bi == 0.0 => (ar / br, ai / br),
+        "div" => {
+            let n = br * br + bi * bi;
+            ((ar * br + ai * bi) / n, (ai * br - ar * bi) / n)
         }
-    }
-    if let ("neg", [Val::Number(a)]) = (f, args) {
-        return Ok(Val::Number(-a));
-    }
+        _ => return None,
+    };
+    let complex = |s| matches!(s, Scalar::Complex(..));
+    Some(if complex(a) || complex(b) { Scalar::Complex(re, im) } else { Scalar::Float(re) })
+}
+
+/// A word as a table row.
+fn row(f: &str, args: &[Val]) -> Result<Val> {
     let row = match f {
         "select" => "where",
         "both" => "logical_and",
@@ -119,6 +155,7 @@ fn apply(f: &str, args: &[Val]) -> Result<Val> {
         "bitor" => "bitwise_or",
         "bitxor" => "bitwise_xor",
         "not" => "bitwise_not",
+        "conj" => "conj_physical",
         "shl" => "bitwise_left_shift",
         "shr" => "bitwise_right_shift",
         other => other,

@@ -111,8 +111,10 @@ pub fn mm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             &[Save::Opt(wanted(a).then_some(b)), Save::Opt(wanted(b).then_some(a))],
             |cx| {
                 let g = cx.grad(0)?;
-                let da = if cx.needs(0) { Some(mm(&g, &super::t(cx.saved(0)?)?)?) } else { None };
-                let db = if cx.needs(1) { Some(mm(&super::t(cx.saved(1)?)?, &g)?) } else { None };
+                let da =
+                    if cx.needs(0) { Some(mm(&g, &super::conj(&super::t(cx.saved(0)?)?)?)?) } else { None };
+                let db =
+                    if cx.needs(1) { Some(mm(&super::conj(&super::t(cx.saved(1)?)?)?, &g)?) } else { None };
                 Ok(smallvec![da, db])
             },
         );
@@ -148,10 +150,9 @@ pub fn bmm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             &[Save::Opt(wanted(a).then_some(b)), Save::Opt(wanted(b).then_some(a))],
             |cx| {
                 let g = cx.grad(0)?;
-                let da =
-                    if cx.needs(0) { Some(bmm(&g, &super::transpose(cx.saved(0)?, 1, 2)?)?) } else { None };
-                let db =
-                    if cx.needs(1) { Some(bmm(&super::transpose(cx.saved(1)?, 1, 2)?, &g)?) } else { None };
+                let adjoint = |i: usize| super::complex::adjoint(cx.saved(i)?);
+                let da = if cx.needs(0) { Some(bmm(&g, &adjoint(0)?)?) } else { None };
+                let db = if cx.needs(1) { Some(bmm(&adjoint(1)?, &g)?) } else { None };
                 Ok(smallvec![da, db])
             },
         );
@@ -315,8 +316,9 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
             &[Save::Opt(wanted(&flat).then_some(w)), Save::Opt(wanted(w).then_some(&flat))],
             |cx| {
                 let g = cx.grad(0)?;
-                let dx = if cx.needs(0) { Some(mm(&g, cx.saved(0)?)?) } else { None };
-                let dw = if cx.needs(1) { Some(mm(&super::t(&g)?, cx.saved(1)?)?) } else { None };
+                let dx = if cx.needs(0) { Some(mm(&g, &super::conj(cx.saved(0)?)?)?) } else { None };
+                let dw =
+                    if cx.needs(1) { Some(mm(&super::t(&g)?, &super::conj(cx.saved(1)?)?)?) } else { None };
                 let db = if cx.needs(2) { Some(super::sum(&g, Some(&[0]), false, None)?) } else { None };
                 Ok(smallvec![dx, dw, db])
             },
@@ -348,7 +350,11 @@ fn add_scaled(op: &str, input: &Tensor, product: &Tensor, beta: Scalar, alpha: S
         return super::expand_to(&scaled, scaled.shape());
     }
     let base = super::expand_to(input, product.shape())?;
-    let base = if beta.f64() == 1.0 { base } else { super::mul(&base, Operand::Number(beta))? };
+    let base = if beta == Scalar::Int(1) || beta == Scalar::Float(1.0) {
+        base
+    } else {
+        super::mul(&base, Operand::Number(beta))?
+    };
     super::add(&base, &scaled)
 }
 

@@ -3,6 +3,7 @@
 
 pub mod advanced;
 pub mod attention;
+pub mod complex;
 pub mod conv;
 pub mod copy;
 pub mod create;
@@ -29,6 +30,7 @@ pub mod shape;
 pub mod softmax;
 pub mod view;
 
+pub use complex::conj;
 pub use copy::*;
 pub use matmul::{linear, matmul};
 pub use pointwise::*;
@@ -62,6 +64,7 @@ impl From<f64> for Operand<'_> {
 pub fn register() -> Vec<Op> {
     let mut list = Vec::with_capacity(512);
     pointwise::register(&mut list);
+    complex::register(&mut list);
     copy::register(&mut list);
     create::register(&mut list);
     view::register(&mut list);

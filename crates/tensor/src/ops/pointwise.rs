@@ -38,14 +38,14 @@ macro_rules! binary {
     )* };
 }
 unary! {
-    neg NEG, abs ABS, exp EXP, log LOG, log1p LOG1P, sqrt SQRT, rsqrt RSQRT, square SQUARE, sin SIN, cos COS,
+    neg NEG, abs ABS, conj_physical CONJ_PHYSICAL, isinf ISINF, isfinite ISFINITE, exp EXP, log LOG, log1p LOG1P, sqrt SQRT, rsqrt RSQRT, square SQUARE, sin SIN, cos COS,
     tanh TANH, sigmoid SIGMOID, relu RELU, sign SIGN, isnan ISNAN, logical_not LOGICAL_NOT, reciprocal RECIPROCAL,
     floor FLOOR, ceil CEIL, trunc TRUNC, bitwise_not BITWISE_NOT, gelu_erf GELU_ERF, gelu_tanh GELU_TANH, digamma DIGAMMA,
 }
 binary! {
     add ADD, sub SUB, mul MUL, div DIV, pow POW, maximum MAXIMUM, minimum MINIMUM, eq EQ, ne NE, lt LT, le LE,
     gt GT, ge GE, logical_and LOGICAL_AND, logical_or LOGICAL_OR, floor_divide FLOOR_DIVIDE, remainder REMAINDER,
-    bitwise_and BITWISE_AND, bitwise_or BITWISE_OR, bitwise_xor BITWISE_XOR, atan2 ATAN2,
+    bitwise_and BITWISE_AND, bitwise_or BITWISE_OR, bitwise_xor BITWISE_XOR, atan2 ATAN2, hypot HYPOT,
     bitwise_left_shift BITWISE_LEFT_SHIFT, bitwise_right_shift BITWISE_RIGHT_SHIFT,
 }
 
@@ -412,10 +412,13 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, nan: float? = None, posinf: float? = None, neginf: float? = None",
         |a| {
             let x = a.tensor(0)?;
-            if !x.dtype().is_float() {
+            if !x.dtype().is_differentiable() {
                 return Ok(super::clone(x)?.into());
             }
-            Ok(elementwise::run(id::NAN_TO_NUM_SCALARS.row(), &[x.into()], &nan_params(a, x)?)?.into())
+            let parts = if x.dtype().is_complex() { super::complex::view_as_real(x)? } else { x.clone() };
+            let row = id::NAN_TO_NUM_SCALARS.row();
+            let y = elementwise::run(row, &[(&parts).into()], &nan_params(a, &parts)?)?;
+            Ok(if x.dtype().is_complex() { super::complex::to_complex(&y)? } else { y }.into())
         }
     );
     op!(
@@ -426,7 +429,11 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, nan: float? = None, posinf: float? = None, neginf: float? = None",
         |a| {
             let x = a.tensor(0)?;
-            if x.dtype().is_float() {
+            if x.dtype().is_complex() {
+                let parts = super::complex::view_as_real(x)?;
+                let row = id::NAN_TO_NUM_SCALARS.row();
+                elementwise::run_inplace(row, &[(&parts).into()], &nan_params(a, &parts)?)?;
+            } else if x.dtype().is_float() {
                 elementwise::run_inplace(id::NAN_TO_NUM_SCALARS.row(), &[x.into()], &nan_params(a, x)?)?;
             }
             Ok(Value::Receiver)
@@ -454,6 +461,7 @@ fn nan_params(a: &Args, x: &Tensor) -> Result<[Scalar; 3]> {
 }
 
 fn round(x: &Tensor, decimals: i64) -> Result<Tensor> {
+    ensure!(!x.dtype().is_complex(), NotImplemented, "\"round\" is not implemented for complex tensors");
     if !x.dtype().is_float() {
         return super::clone(x);
     }

@@ -62,7 +62,7 @@ pub(super) fn record(
     if forward::active() {
         return record_both(row, types, ops, params, out, inplace);
     }
-    if !ops.iter().any(wants) || !types.out.is_float() {
+    if !ops.iter().any(wants) || !types.out.is_differentiable() {
         return Ok(());
     }
     record_node(row, types, ops, params, out, inplace)
@@ -78,8 +78,8 @@ fn record_both(
     out: &Tensor,
     inplace: Option<Option<&Tensor>>,
 ) -> Result<()> {
-    let flow = if types.out.is_float() { forward::begin(&tensors_of(ops), &[out]) } else { None };
-    if is_grad_enabled() && ops.iter().any(wants) && types.out.is_float() {
+    let flow = if types.out.is_differentiable() { forward::begin(&tensors_of(ops), &[out]) } else { None };
+    if is_grad_enabled() && ops.iter().any(wants) && types.out.is_differentiable() {
         record_node(row, types, ops, params, out, inplace)?;
     }
     if let Some(flow) = flow {
@@ -256,7 +256,8 @@ impl Rule for RowRule {
                 );
             };
             let text = formula.text.body;
-            let alpha_one = text == "alpha * g" && self.params.first().is_some_and(|a| a.f64() == 1.0);
+            let alpha_one = text == "alpha * g"
+                && self.params.first().is_some_and(|a| a.f64() == 1.0 && !matches!(a, Scalar::Complex(..)));
             out.push(Some(if text == "g" || alpha_one {
                 g.clone()
             } else if text == "0.0 * g" {
@@ -269,6 +270,7 @@ impl Rule for RowRule {
                     &inputs_view(&inputs),
                     output.as_ref(),
                     &self.params,
+                    self.compute.is_complex(),
                 )?
             } else {
                 let mut list: Operands = smallvec![Operand::Tensor(&g)];
@@ -285,7 +287,8 @@ impl Rule for RowRule {
                         },
                     }
                 }
-                let compute = if self.compute.is_float() { self.compute } else { g.dtype().compute() };
+                let compute =
+                    if self.compute.is_differentiable() { self.compute } else { g.dtype().compute() };
                 let r = Tensor::empty_strided(result_layout(g.shape(), &list), want, g.device())?;
                 launch(self.row, Formula::Grad(i as u8), compute, &r, &list, &self.params)?;
                 r

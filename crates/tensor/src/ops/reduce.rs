@@ -81,7 +81,9 @@ fn complex_unsupported(op: &str, t: &Tensor) -> Result<()> {
 
 pub fn sum(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType>) -> Result<Tensor> {
     let out = dtype.unwrap_or(if t.dtype().is_differentiable() { t.dtype() } else { DType::I64 });
-    complex_unsupported("sum", t)?;
+    if t.dtype().is_complex() && !out.is_complex() {
+        return sum(&super::to_dtype(t, out)?, dims, keepdim, dtype);
+    }
     let mask = dim_mask("sum", dims, t.ndim())?;
     let y = reduce_raw(ReduceOp::Row(id::SUM), t, &mask, keepdim, out, &[])?;
     if needs_grad(&[t]) {
@@ -125,7 +127,9 @@ pub fn mean(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType
         "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {}",
         t.dtype().name()
     );
-    complex_unsupported("mean", t)?;
+    if t.dtype().is_complex() && !out.is_complex() {
+        return mean(&super::to_dtype(t, out)?, dims, keepdim, dtype);
+    }
     let mask = dim_mask("mean", dims, t.ndim())?;
     let y = reduce_raw(ReduceOp::Row(id::MEAN), t, &mask, keepdim, out, &[])?;
     if needs_grad(&[t]) {
@@ -146,8 +150,10 @@ pub fn mean(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType
 }
 
 fn prod(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType>) -> Result<Tensor> {
-    complex_unsupported("prod", t)?;
-    let out = dtype.unwrap_or(if t.dtype().is_float() { t.dtype() } else { DType::I64 });
+    let out = dtype.unwrap_or(if t.dtype().is_differentiable() { t.dtype() } else { DType::I64 });
+    if t.dtype().is_complex() && !out.is_complex() {
+        return prod(&super::to_dtype(t, out)?, dims, keepdim, dtype);
+    }
     let mask = dim_mask("prod", dims, t.ndim())?;
     let y = reduce_raw(ReduceOp::Row(id::PROD), t, &mask, keepdim, out, &[])?;
     if needs_grad(&[t]) {
@@ -164,8 +170,8 @@ fn prod_backward(cx: &mut autograd::Ctx, mask: &Mask, keepdim: bool) -> Result<a
     let g = spread(&cx.grad(0)?, x.shape(), mask, keepdim)?;
     let g = if g.dtype() == x.dtype() { g } else { super::to_dtype(&g, x.dtype())? };
     if !any_zero(&x.detach())? {
-        let y = spread(&y, x.shape(), mask, keepdim)?;
-        return Ok(smallvec![Some(super::div(&super::mul(&g, &y)?, &x)?)]);
+        let y = super::conj(&spread(&y, x.shape(), mask, keepdim)?)?;
+        return Ok(smallvec![Some(super::div(&super::mul(&g, &y)?, &super::conj(&x)?)?)]);
     }
     // Products of everything before and after each element along the reduced dimensions, which are
     // brought to the end and flattened: no division, so zeros are exact.
@@ -193,7 +199,7 @@ fn prod_backward(cx: &mut autograd::Ctx, mask: &Mask, keepdim: bool) -> Result<a
     for (i, d) in order.iter().enumerate() {
         back[*d as usize] = i as i64;
     }
-    Ok(smallvec![Some(super::mul(&g, &super::permute(&others, &back)?)?)])
+    Ok(smallvec![Some(super::mul(&g, &super::conj(&super::permute(&others, &back)?)?)?)])
 }
 
 /// amax / amin: the gradient is shared evenly between equal extrema.
@@ -342,7 +348,9 @@ fn spread_of(
     root: bool,
     want_mean: bool,
 ) -> Result<Vec<Tensor>> {
-    complex_unsupported(name, t)?;
+    if t.dtype().is_complex() {
+        return spread_of_complex(t, dims, correction, keepdim, root, want_mean);
+    }
     ensure!(
         t.dtype().is_float(),
         Runtime,
@@ -397,17 +405,44 @@ fn spread_of(
     Ok(outs)
 }
 
+/// The variance of complex numbers is that of the real parts plus that of the imaginary ones.
+fn spread_of_complex(
+    t: &Tensor,
+    dims: Option<&[i64]>,
+    correction: f64,
+    keepdim: bool,
+    root: bool,
+    want_mean: bool,
+) -> Result<Vec<Tensor>> {
+    let mask = dim_mask("var", dims, t.ndim())?;
+    let list: SmallVec<[i64; 8]> = (0..mask.len()).filter(|d| mask[*d]).map(|d| d as i64).collect();
+    let part = |p: &Tensor| spread_of("var", p, Some(&list), correction, keepdim, false, false);
+    let (re, im) = (super::complex::real(t)?, super::complex::imag(t)?);
+    let mut v = super::add(&part(&re)?.swap_remove(0), &part(&im)?.swap_remove(0))?;
+    if root {
+        // The root's slope at 0 is infinite; there the gradient is 0, as for real numbers.
+        let zero = super::eq(&v.detach(), 0.0)?;
+        v = super::sqrt(&super::masked_fill(&v, &zero, 1.0.into())?)?;
+        v = super::masked_fill(&v, &zero, 0.0.into())?;
+    }
+    let mut outs = vec![v];
+    if want_mean {
+        outs.push(mean(t, dims, keepdim, None)?);
+    }
+    Ok(outs)
+}
+
 pub fn var(t: &Tensor, dims: Option<&[i64]>, correction: f64, keepdim: bool) -> Result<Tensor> {
     Ok(spread_of("var", t, dims, correction, keepdim, false, false)?.swap_remove(0))
 }
 
 /// Vector norms: `p` may be any number or an infinity.
 pub fn norm(t: &Tensor, p: f64, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType>) -> Result<Tensor> {
-    complex_unsupported("norm", t)?;
     let x = match dtype {
         Some(d) => super::to_dtype(t, d)?,
         None => t.clone(),
     };
+    let x = if x.dtype().is_complex() { super::abs(&x)? } else { x };
     ensure!(
         x.dtype().is_float(),
         Runtime,

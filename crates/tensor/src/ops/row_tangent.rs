@@ -66,9 +66,10 @@ impl Run<'_> {
             "0.0 * g" => return Ok(None),
             _ => {}
         }
-        if by_ops {
+        // The kernels of complex gradients conjugate the slope; a tangent wants it as it is.
+        if by_ops || self.types.compute.is_complex() {
             let inputs: SmallVec<[Option<Operand>; 4]> = self.ops.iter().map(|o| Some(*o)).collect();
-            return formula::eval(self.row, grad, &g, &inputs, Some(self.out), self.params).map(Some);
+            return formula::eval(self.row, grad, &g, &inputs, Some(self.out), self.params, false).map(Some);
         }
         self.kernel(i, grad, &g).map(Some)
     }

@@ -39,11 +39,10 @@ fn reverse_cumsum(g: &Tensor, d: usize) -> Result<Tensor> {
 }
 
 fn sum_dtype(t: &Tensor, dtype: Option<DType>) -> DType {
-    dtype.unwrap_or(if t.dtype().is_float() { t.dtype() } else { DType::I64 })
+    dtype.unwrap_or(if t.dtype().is_differentiable() { t.dtype() } else { DType::I64 })
 }
 
 pub fn cumsum(t: &Tensor, dim: i64, dtype: Option<DType>) -> Result<Tensor> {
-    real_only("cumsum", t)?;
     let d = wrap_dim("cumsum", dim, t.ndim())?;
     let y = scan_raw(ScanOp::Sum, t, d, sum_dtype(t, dtype), None)?;
     if needs_grad(&[t]) {
@@ -55,7 +54,6 @@ pub fn cumsum(t: &Tensor, dim: i64, dtype: Option<DType>) -> Result<Tensor> {
 }
 
 pub fn cumprod(t: &Tensor, dim: i64, dtype: Option<DType>) -> Result<Tensor> {
-    real_only("cumprod", t)?;
     let d = wrap_dim("cumprod", dim, t.ndim())?;
     let y = scan_raw(ScanOp::Prod, t, d, sum_dtype(t, dtype), None)?;
     if needs_grad(&[t]) {
@@ -77,7 +75,8 @@ fn cumprod_backward(g: &Tensor, x: &Tensor, y: &Tensor, d: usize) -> Result<Tens
         return Tensor::zeros(x.shape(), x.dtype(), x.device());
     }
     if !super::reduce::any_zero(x)? {
-        return super::div(&reverse_cumsum(&super::mul(g, y)?, d)?, x);
+        let (x, y) = (super::conj(x)?, super::conj(y)?);
+        return super::div(&reverse_cumsum(&super::mul(g, &y)?, d)?, &x);
     }
     let (dim, n) = (d as i64, x.shape()[d] as i64);
     let mut parts = Vec::with_capacity(n as usize);
@@ -95,7 +94,7 @@ fn cumprod_backward(g: &Tensor, x: &Tensor, y: &Tensor, d: usize) -> Result<Tens
             Some(b) => super::mul(&tail, &b)?,
             None => tail,
         };
-        let part = super::mul(&super::narrow(g, dim, k, n - k)?, &others)?;
+        let part = super::mul(&super::narrow(g, dim, k, n - k)?, &super::conj(&others)?)?;
         parts.push(super::sum(&part, Some(&[dim]), true, None)?);
     }
     super::shape::cat(&parts, dim)
@@ -135,9 +134,8 @@ fn cum_extremum(name: &'static str, op: ScanOp, t: &Tensor, dim: i64) -> Result<
 }
 
 fn logcumsumexp(t: &Tensor, dim: i64) -> Result<Tensor> {
-    real_only("logcumsumexp", t)?;
     ensure!(
-        t.dtype().is_float(),
+        t.dtype().is_differentiable(),
         NotImplemented,
         "\"logcumsumexp\" not implemented for '{}'",
         t.dtype().name()
@@ -153,6 +151,12 @@ fn logcumsumexp(t: &Tensor, dim: i64) -> Result<Tensor> {
             move |cx| {
                 // Positive and negative gradients apart, in log space, as PyTorch does for stability.
                 let (g, x, y) = (cx.grad(0)?, cx.saved(0)?.clone(), cx.saved(1)?.clone());
+                if g.dtype().is_complex() {
+                    // conj(exp(x)) * sum over the later ones of g * conj(exp(-y)).
+                    let back = super::conj(&super::exp(&super::neg(&y)?)?)?;
+                    let sums = reverse_cumsum(&super::mul(&g, &back)?, d)?;
+                    return Ok(smallvec![Some(super::mul(&sums, &super::conj(&super::exp(&x)?)?)?)]);
+                }
                 let zero = Operand::Number(Scalar::Float(0.0));
                 let ninf = Operand::Number(Scalar::Float(f64::NEG_INFINITY));
                 let log_g = super::log(&super::abs(&g)?)?;

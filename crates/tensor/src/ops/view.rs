@@ -23,7 +23,18 @@ fn track(
     layout: Layout,
     back: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Tensor {
-    let v = with_layout(t, layout);
+    track_as(name, t, layout, t.dtype(), back)
+}
+
+/// As [`track`], the elements read as another dtype: the parts of complex numbers, or pairs of reals.
+pub(super) fn track_as(
+    name: &'static str,
+    t: &Tensor,
+    layout: Layout,
+    dtype: pyrite_core::DType,
+    back: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+) -> Tensor {
+    let v = Tensor::from_parts(t.storage().clone(), layout, dtype);
     if is_grad_enabled() && t.requires_grad() {
         // A view's tangent is the view of the tangent: the general rule would compute with it.
         let _hidden = autograd::forward::active().then(|| autograd::forward::Below::new(0));
@@ -387,6 +398,52 @@ pub fn replace_slice(g: &Tensor, base: &Layout, view: &Layout, part: Option<&Ten
         });
     }
     Ok(out)
+}
+
+/// How a view looks at its base: the layouts of both, and which of them counts in complex numbers where
+/// the other counts in their parts. Gradients go through it in both directions.
+#[derive(Clone)]
+pub struct Lens {
+    base: Layout,
+    view: Layout,
+    base_parts: bool,
+    view_parts: bool,
+}
+
+impl Lens {
+    pub fn new(base: &Tensor, view: &Tensor) -> Lens {
+        let differ = base.dtype().is_complex() != view.dtype().is_complex();
+        let (base_parts, view_parts) =
+            (differ && base.dtype().is_complex(), differ && view.dtype().is_complex());
+        let layout = |t: &Tensor, parts: bool| {
+            if parts { super::complex::parts_layout(t.layout()) } else { t.layout().clone() }
+        };
+        Lens { base: layout(base, base_parts), view: layout(view, view_parts), base_parts, view_parts }
+    }
+    /// The base's gradient from the view's.
+    pub fn back(&self, g: &Tensor) -> Result<Tensor> {
+        let g = into_parts(g, self.view_parts)?;
+        out_of_parts(as_strided_backward(&g, &self.base, &self.view)?, self.base_parts)
+    }
+    /// The part of the base's gradient that belongs to the view.
+    pub fn of(&self, g: &Tensor) -> Result<Tensor> {
+        let g = into_parts(g, self.base_parts)?;
+        out_of_parts(as_strided_of(&g, &self.base, &self.view)?, self.view_parts)
+    }
+    /// The base's gradient `g` with the view's part replaced (by zeros if `None`).
+    pub fn replace(&self, g: &Tensor, part: Option<&Tensor>) -> Result<Tensor> {
+        let g = into_parts(g, self.base_parts)?;
+        let part = part.map(|p| into_parts(p, self.view_parts)).transpose()?;
+        out_of_parts(replace_slice(&g, &self.base, &self.view, part.as_ref())?, self.base_parts)
+    }
+}
+
+fn into_parts(g: &Tensor, parts: bool) -> Result<Tensor> {
+    if parts { super::complex::view_as_real(g) } else { Ok(g.clone()) }
+}
+
+fn out_of_parts(g: Tensor, parts: bool) -> Result<Tensor> {
+    if parts { super::complex::to_complex(&g) } else { Ok(g) }
 }
 
 /// Sections along a dimension as views.
