@@ -47,3 +47,13 @@ def seeded():
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
     return request.param
+
+
+@pytest.fixture
+def strict():
+    """PyTorch's rule for writes to saved tensors: an error instead of a copy."""
+    if not IS_PYRITE:
+        yield
+        return
+    with torch.autograd.set_strict_inplace(True):
+        yield

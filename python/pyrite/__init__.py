@@ -13,6 +13,12 @@ import math as _math
 from . import _C
 from ._C import Generator, Size, Tensor, device, dtype
 from ._functions import *
+from .autograd.anomaly_mode import (
+    debug_nans,
+    is_anomaly_check_nan_enabled,
+    is_anomaly_enabled,
+    set_anomaly_enabled,
+)
 from .autograd.grad_mode import (
     enable_grad,
     inference_mode,
@@ -32,6 +38,9 @@ else:
             globals().setdefault(_name, _value)
     del _name, _value
 del TYPE_CHECKING
+
+# Lines in messages are those of the program, not of this package.
+_C._set_package(__path__[0] + "/")
 
 pi = _math.pi
 e = _math.e

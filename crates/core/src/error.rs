@@ -35,6 +35,8 @@ struct Repr {
     kind: Kind,
     msg: String,
     foreign: Option<Box<dyn std::any::Any + Send + Sync>>,
+    /// Where it happened, innermost first; the binding adds them to the exception.
+    notes: Vec<String>,
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -42,14 +44,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     #[cold]
     pub fn new(kind: Kind, msg: impl Into<String>) -> Error {
-        Error(Box::new(Repr { kind, msg: msg.into(), foreign: None }))
+        Error(Box::new(Repr { kind, msg: msg.into(), foreign: None, notes: Vec::new() }))
     }
 
     /// Carries an exception object of the embedding language through the core.
     #[cold]
     pub fn foreign(payload: Box<dyn std::any::Any + Send + Sync>) -> Error {
         let msg = "an exception was raised by a callback".into();
-        Error(Box::new(Repr { kind: Kind::Foreign, msg, foreign: Some(payload) }))
+        Error(Box::new(Repr { kind: Kind::Foreign, msg, foreign: Some(payload), notes: Vec::new() }))
     }
 
     pub fn kind(&self) -> Kind {
@@ -63,6 +65,16 @@ impl Error {
     /// The carried exception object, if this is [`Kind::Foreign`].
     pub fn into_foreign(self) -> Option<Box<dyn std::any::Any + Send + Sync>> {
         self.0.foreign
+    }
+
+    pub fn notes(&self) -> &[String] {
+        &self.0.notes
+    }
+
+    /// The same error, saying more about its origin.
+    pub fn with_note(mut self, note: String) -> Error {
+        self.0.notes.push(note);
+        self
     }
 
     /// The same error with a prefix in front of its message (the op that was running).

@@ -10,8 +10,10 @@ pub mod layout;
 pub mod plan;
 pub mod rng;
 pub mod rows;
+pub mod site;
 pub mod storage;
 pub mod text;
+pub mod watch;
 
 pub use backend::{Arr, Backend};
 pub use device::Device;
@@ -19,4 +21,5 @@ pub use dtype::{DType, Elem, Promotion, Scalar};
 pub use error::{Error, Kind, Result};
 pub use half;
 pub use layout::{Dims, Layout, Strides};
+pub use site::Site;
 pub use storage::Storage;

@@ -265,6 +265,55 @@ pub fn overlap(a: &Layout, asize: usize, b: &Layout, bsize: usize) -> Overlap {
     Overlap::Partial
 }
 
+/// Can an element of `a` and one of `b` share a byte? Exact for views of one tensor (their strides
+/// nest), cautious (`true`) where finding out would take long.
+pub fn meets(a: &Layout, asize: usize, b: &Layout, bsize: usize) -> bool {
+    let (Some((alo, ahi)), Some((blo, bhi))) = (a.extent(), b.extent()) else { return false };
+    let (sa, sb) = (asize as isize, bsize as isize);
+    if (ahi + 1) * sa <= blo * sb || (bhi + 1) * sb <= alo * sa {
+        return false;
+    }
+    if asize != bsize {
+        return true;
+    }
+    // Do steps i of `a` and j of `b` exist with sum(i * stride) - sum(j * stride) = shift? One term per
+    // stride, largest first: only few counts of a large step leave a rest that the small ones can reach.
+    let mut terms: SmallVec<[(isize, isize, isize); 8]> = SmallVec::new();
+    let mut add = |stride: isize, lo: isize, hi: isize| {
+        let (s, lo, hi) = if stride < 0 { (-stride, -hi, -lo) } else { (stride, lo, hi) };
+        match terms.iter_mut().find(|t| t.0 == s) {
+            _ if s == 0 || lo == hi => {}
+            Some(t) => (t.1, t.2) = (t.1 + lo, t.2 + hi),
+            None => terms.push((s, lo, hi)),
+        }
+    };
+    for (&n, &s) in a.shape().iter().zip(a.strides()) {
+        add(s, 0, n as isize - 1);
+    }
+    for (&n, &s) in b.shape().iter().zip(b.strides()) {
+        add(s, 1 - n as isize, 0);
+    }
+    terms.sort_unstable_by_key(|t| std::cmp::Reverse(t.0));
+    let mut budget = 256;
+    reaches(&terms, b.offset() as isize - a.offset() as isize, &mut budget)
+}
+
+/// Is `rest` a sum of the terms' multiples? True as well when the budget ends.
+fn reaches(terms: &[(isize, isize, isize)], rest: isize, budget: &mut usize) -> bool {
+    let Some((&(s, lo, hi), inner)) = terms.split_first() else { return rest == 0 };
+    let (below, above) = inner.iter().fold((0, 0), |(l, h), t| (l + t.0 * t.1, h + t.0 * t.2));
+    // Counts d with below <= rest - d * s <= above.
+    let first = (rest - above).div_euclid(s) + ((rest - above).rem_euclid(s) != 0) as isize;
+    let last = (rest - below).div_euclid(s);
+    for d in first.max(lo)..=last.min(hi) {
+        *budget = budget.saturating_sub(1);
+        if *budget == 0 || reaches(inner, rest - d * s, budget) {
+            return true;
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // In a test a panic is the report.
 mod tests {
@@ -272,6 +321,44 @@ mod tests {
 
     fn operand(l: &Layout) -> Operand<'_> {
         Operand { ptr: std::ptr::without_provenance_mut(1 << 20), dtype: DType::F32, layout: l }
+    }
+
+    /// The elements of a layout, one by one.
+    fn elements(l: &Layout) -> std::collections::HashSet<isize> {
+        let mut all = vec![l.offset() as isize];
+        for (&n, &s) in l.shape().iter().zip(l.strides()) {
+            all = all.iter().flat_map(|&o| (0..n as isize).map(move |i| o + i * s)).collect();
+        }
+        if l.numel() == 0 { Default::default() } else { all.into_iter().collect() }
+    }
+
+    #[test]
+    fn meeting_views_are_told_exactly() {
+        let base = Layout::contiguous(&[4, 5, 6]);
+        let mut views = vec![base.clone(), base.transpose(0, 2).unwrap()];
+        for (d, n) in [(0, 4), (1, 5), (2, 6)] {
+            for i in 0..n as i64 {
+                views.push(base.select(d, i).unwrap());
+            }
+            for start in 0..n {
+                for (len, step) in [(1, 1), (2, 1), (2, 2), (0, 1)] {
+                    if start + len * step <= n {
+                        let size: Vec<usize> =
+                            (0..3).map(|k| if k == d as usize { len } else { base.shape()[k] }).collect();
+                        let mut strides = base.strides().to_vec();
+                        strides[d as usize] *= step as isize;
+                        let offset = start * base.strides()[d as usize] as usize;
+                        views.push(Layout::new(&size[..], &strides[..], offset));
+                    }
+                }
+            }
+        }
+        for a in &views {
+            for b in &views {
+                let truth = !elements(a).is_disjoint(&elements(b));
+                assert_eq!(meets(a, 4, b, 4), truth, "{a:?} {b:?}");
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! taken from a storage is valid as long as the handle is held.
 
 use crate::device::Device;
+use crate::watch::Watch;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -22,6 +23,9 @@ struct Inner {
     device: Device,
     version: AtomicU32,
     read_only: AtomicBool,
+    /// Made while inference mode was on: never part of a graph.
+    inference: AtomicBool,
+    watch: Watch,
     owner: Owner,
 }
 
@@ -53,6 +57,8 @@ impl Storage {
             device,
             version: AtomicU32::new(0),
             read_only: AtomicBool::new(false),
+            inference: AtomicBool::new(false),
+            watch: Watch::default(),
             owner,
         }))
     }
@@ -80,6 +86,17 @@ impl Storage {
     /// Undoes bumps: only for writes that restore what was there (`detach().data` tricks of tests).
     pub fn set_version(&self, v: u32) {
         self.0.version.store(v, Ordering::Release);
+    }
+    #[inline]
+    pub(crate) fn watch_ref(&self) -> &Watch {
+        &self.0.watch
+    }
+    #[inline]
+    pub fn is_inference(&self) -> bool {
+        self.0.inference.load(Ordering::Relaxed)
+    }
+    pub fn set_inference(&self) {
+        self.0.inference.store(true, Ordering::Relaxed);
     }
     pub fn is_read_only(&self) -> bool {
         self.0.read_only.load(Ordering::Relaxed)

@@ -138,8 +138,12 @@ impl PyTensor {
         ops::is_contiguous_format(&this(slf), f)
     }
     #[getter]
-    fn _version(slf: &Bound<Self>) -> u32 {
-        this(slf).storage().version()
+    fn _version(slf: &Bound<Self>) -> PyResult<u32> {
+        let t = this(slf);
+        if t.storage().is_inference() {
+            return Err(PyRuntimeError::new_err("Inference tensors do not track version counter."));
+        }
+        Ok(t.storage().version())
     }
     #[getter]
     fn _base<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
@@ -185,7 +189,7 @@ impl PyTensor {
         if !t.requires_grad() {
             return Ok(None);
         }
-        t.grad_fn().map(|e| node::wrap(slf.py(), e.node)).transpose()
+        t.grad_fn().map(|e| node::wrap(slf.py(), e.node())).transpose()
     }
     #[getter]
     fn output_nr(slf: &Bound<Self>) -> u32 {

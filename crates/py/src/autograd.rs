@@ -1,12 +1,15 @@
 //! Running backward, and the switches that say what is recorded.
 
 use crate::enter::{Work, enter};
-use crate::tensor::{get, wrap};
+use crate::error::IntoPy;
+use crate::node::{self, PyNode};
+use crate::tensor::{PyTensor, get, wrap};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyrite_tensor::Tensor;
-use pyrite_tensor::autograd::{self, mode};
+use pyrite_tensor::autograd::engine::{self, How};
+use pyrite_tensor::autograd::{self, Edge, mode};
 
 /// A sequence of tensors.
 pub fn tensors_of(op: &str, name: &str, o: &Bound<PyAny>) -> PyResult<Vec<Tensor>> {
@@ -46,6 +49,45 @@ fn optional_tensors(op: &str, name: &str, o: Option<&Bound<PyAny>>) -> PyResult<
         .collect()
 }
 
+/// A place in the graph: of a tensor, or a `GradientEdge` (anything with `node` and `output_nr`).
+fn edge_of(op: &str, name: &str, o: &Bound<PyAny>, root: Option<usize>) -> PyResult<Edge> {
+    if let Some(t) = get(o) {
+        return match (t.edge(), root) {
+            (Some(e), _) => Ok(e),
+            (None, Some(i)) => Err(PyRuntimeError::new_err(format!(
+                "element {i} of tensors does not require grad and does not have a grad_fn"
+            ))),
+            (None, None) => {
+                Err(PyRuntimeError::new_err("One of the differentiated Tensors does not require grad"))
+            }
+        };
+    }
+    let node = o.getattr("node").ok().and_then(|n| n.cast_into::<PyNode>().ok());
+    let Some(node) = node else {
+        return Err(PyTypeError::new_err(format!(
+            "{op}(): argument '{name}' must be tuple of Tensors or GradientEdges, but found an element of type {}",
+            o.get_type().name()?
+        )));
+    };
+    let nr: u32 = o.getattr("output_nr")?.extract()?;
+    let node = &node.get().node;
+    if nr as usize >= node.outputs.len() {
+        return Err(PyRuntimeError::new_err(format!(
+            "{op}(): {} has {} outputs, but a GradientEdge in '{name}' names output {nr}",
+            node.name,
+            node.outputs.len()
+        )));
+    }
+    Ok(node.edge_into(nr))
+}
+
+fn edges_of(op: &str, name: &str, o: &Bound<PyAny>, roots: bool) -> PyResult<Vec<Edge>> {
+    if get(o).is_some() || o.hasattr("output_nr")? {
+        return Ok(vec![edge_of(op, name, o, roots.then_some(0))?]);
+    }
+    o.try_iter()?.enumerate().map(|(i, x)| edge_of(op, name, &x?, roots.then_some(i))).collect()
+}
+
 pub fn run_backward(
     py: Python,
     tensors: Vec<Tensor>,
@@ -72,15 +114,34 @@ fn _backward(
     if !accumulate {
         return Err(PyRuntimeError::new_err("_backward(): accumulate=False is what _grad is for"));
     }
-    let inputs = inputs.map(|i| tensors_of("backward", "inputs", i)).transpose()?;
-    run_backward(
-        py,
-        tensors_of("backward", "tensors", tensors)?,
-        optional_tensors("backward", "grad_tensors", grads)?,
-        retain_graph,
-        create_graph,
-        inputs,
-    )
+    let roots = edges_of("backward", "tensors", tensors, true)?;
+    let grads = optional_tensors("backward", "grad_tensors", grads)?;
+    let inputs = match inputs {
+        None => None,
+        Some(i) => {
+            let edges = edges_of("backward", "inputs", i, false)?;
+            if edges.is_empty() {
+                return Err(PyRuntimeError::new_err("'inputs' argument to backward() cannot be empty."));
+            }
+            // As PyTorch: an input with a history keeps its gradient as after `retain_grad()`.
+            let one = get(i).map(|t| vec![t]);
+            for t in one
+                .map_or_else(
+                    || i.try_iter()?.map(|x| Ok(get(&x?))).collect(),
+                    |l| Ok::<_, PyErr>(l.into_iter().map(Some).collect::<Vec<_>>()),
+                )?
+                .into_iter()
+                .flatten()
+            {
+                t.retain_grad().py(py)?;
+            }
+            Some(edges)
+        }
+    };
+    enter(py, Work::Long, move || {
+        let how = How { grads: &grads, keep_graph: retain_graph, create_graph, op: "backward" };
+        engine::from_edges(&roots, &how, inputs.as_deref(), true).map(|_| ())
+    })
 }
 
 /// `autograd.grad` after its arguments were checked.
@@ -94,11 +155,16 @@ fn _grad<'py>(
     create_graph: bool,
     allow_unused: bool,
 ) -> PyResult<Bound<'py, PyTuple>> {
-    let outputs = tensors_of("grad", "outputs", outputs)?;
-    let inputs = tensors_of("grad", "inputs", inputs)?;
+    let roots = edges_of("grad", "outputs", outputs, true)?;
+    let inputs = edges_of("grad", "inputs", inputs, false)?;
+    if inputs.is_empty() {
+        return Err(pyo3::exceptions::PyValueError::new_err("grad requires non-empty inputs."));
+    }
     let grads = optional_tensors("grad", "grad_outputs", grads)?;
-    let got =
-        enter(py, Work::Long, move || autograd::grad(&outputs, &grads, &inputs, retain_graph, create_graph))?;
+    let got = enter(py, Work::Long, move || {
+        let how = How { grads: &grads, keep_graph: retain_graph, create_graph, op: "grad" };
+        engine::from_edges(&roots, &how, Some(&inputs), false)
+    })?;
     if !allow_unused && got.iter().any(Option::is_none) {
         return Err(PyRuntimeError::new_err(
             "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.",
@@ -112,6 +178,37 @@ fn _grad<'py>(
         })
         .collect::<PyResult<Vec<_>>>()?;
     PyTuple::new(py, items)
+}
+
+/// A number for the backward that is running in this thread; 0 outside.
+#[pyfunction]
+fn _backward_id() -> u64 {
+    engine::current_run()
+}
+
+/// While on, backward passes note what takes part in them.
+#[pyfunction]
+fn _note_reached(on: bool) {
+    engine::be_curious(on);
+}
+
+/// How many of these places get a gradient in the backward that is running.
+#[pyfunction]
+fn _count_reached(edges: &Bound<PyAny>) -> PyResult<usize> {
+    let edges = edges_of("register_multi_grad_hook", "tensors", edges, false)?;
+    Ok(edges.iter().filter(|e| engine::takes_part(e)).count())
+}
+
+/// (node, output number) of the place a tensor's gradient arrives at.
+#[pyfunction]
+fn _edge_of<'py>(py: Python<'py>, tensor: &Bound<'py, PyTensor>) -> PyResult<(Bound<'py, PyAny>, u32)> {
+    let t = tensor.get().tensor(py);
+    let Some(e) = t.edge() else {
+        return Err(PyRuntimeError::new_err(
+            "It is not possible to get the gradient edge for a Tensor that does not require gradients",
+        ));
+    };
+    Ok((node::wrap(py, e.node())?, e.nr))
 }
 
 /// Switches recording; returns what it was.
@@ -136,14 +233,27 @@ fn is_inference_mode_enabled() -> bool {
     mode::is_inference()
 }
 
+/// Debugging checks in force; see `pyrite_tensor::autograd::mode::check`.
 #[pyfunction]
-fn _set_anomaly(mode: bool) -> bool {
-    mode::set_anomaly(mode)
+fn _checks() -> u8 {
+    mode::checks()
+}
+
+/// Sets the bits of `mask`; returns what they were.
+#[pyfunction]
+fn _set_checks(mask: u8, bits: u8) -> u8 {
+    mode::set_checks(mask, bits)
 }
 
 #[pyfunction]
-fn is_anomaly_enabled() -> bool {
-    mode::is_anomaly()
+fn _set_strict_inplace(mode: bool) -> bool {
+    mode::set_strict_inplace(mode)
+}
+
+/// Is a write to a saved tensor an error, instead of a copy?
+#[pyfunction]
+fn is_strict_inplace() -> bool {
+    mode::is_strict_inplace()
 }
 
 pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
@@ -153,7 +263,13 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(is_grad_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_set_inference, m)?)?;
     m.add_function(wrap_pyfunction!(is_inference_mode_enabled, m)?)?;
-    m.add_function(wrap_pyfunction!(_set_anomaly, m)?)?;
-    m.add_function(wrap_pyfunction!(is_anomaly_enabled, m)?)?;
+    m.add_function(wrap_pyfunction!(_edge_of, m)?)?;
+    m.add_function(wrap_pyfunction!(_backward_id, m)?)?;
+    m.add_function(wrap_pyfunction!(_note_reached, m)?)?;
+    m.add_function(wrap_pyfunction!(_count_reached, m)?)?;
+    m.add_function(wrap_pyfunction!(_checks, m)?)?;
+    m.add_function(wrap_pyfunction!(_set_checks, m)?)?;
+    m.add_function(wrap_pyfunction!(_set_strict_inplace, m)?)?;
+    m.add_function(wrap_pyfunction!(is_strict_inplace, m)?)?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 use crate::args::{self, Given, Misfit, Obj, Values, walk};
 use crate::enter::{Work, enter};
 use crate::error::IntoPy;
+use crate::nans;
 use crate::overrides;
 use crate::signature::{self, Parsed};
 use crate::tensor::{self, PyTensor, wrap};
@@ -212,7 +213,11 @@ fn call(e: &'static Entry, given: &Given) -> PyResult<*mut ffi::PyObject> {
     let work = estimate(e, &args.v);
     let run = sig.call;
     let list: Option<Vec<Tensor>> = outs.as_ref().map(|o| o.iter().map(|x| x.get().tensor(py)).collect());
-    let value = enter(py, work, || registry::call(run, &args, list.as_deref()))?;
+    let value = if nans::active() {
+        enter(py, work, || nans::call(e.name, &args.v, || registry::call(run, &args, list.as_deref())))?
+    } else {
+        enter(py, work, || registry::call(run, &args, list.as_deref()))?
+    };
     if let Some(outs) = outs {
         return give_out(py, value, &outs, out);
     }

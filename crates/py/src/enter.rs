@@ -2,9 +2,11 @@
 //! operations see Ctrl-C.
 
 use crate::error::{IntoPy, from_py};
+use crate::site::{Away, attached};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyrite_core::Result;
+use pyrite_tensor::autograd::{forward, mode};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Above this many elements the GIL is released: about 20 us of work, well above the 60 ns it costs
@@ -26,11 +28,15 @@ pub fn enter<T: Send>(py: Python, work: Work, f: impl FnOnce() -> Result<T> + Se
     let guarded = move || catch_unwind(AssertUnwindSafe(f));
     let caught = match work {
         Work::Elements(n) if n <= RELEASE_ABOVE => guarded(),
-        _ => py.detach(guarded),
+        _ => {
+            let _away = Away::leave(mode::is_grad_enabled() || mode::checks() != 0);
+            py.detach(guarded)
+        }
     };
     match caught {
-        Ok(Ok(v)) if pyrite_tensor::autograd::forward::active() => {
-            pyrite_tensor::autograd::forward::check().py(py).map(|()| v)
+        Ok(Ok(v)) if forward::active() || mode::has_record_error() => {
+            let recorded = mode::take_record_error().map_or(Ok(()), Err);
+            forward::check().and(recorded).py(py).map(|()| v)
         }
         Ok(r) => r.py(py),
         Err(payload) => Err(panicked(payload)),
@@ -49,5 +55,5 @@ fn panicked(payload: Box<dyn std::any::Any + Send>) -> PyErr {
 
 /// Runs pending signal handlers; what they raise travels through the core unchanged.
 pub fn check_signals() -> Result<()> {
-    Python::attach(|py| py.check_signals()).map_err(from_py)
+    attached(|py| py.check_signals()).map_err(from_py)
 }

@@ -56,6 +56,16 @@ fn of(py: Python, cell: &PyOnceLock<Py<PyType>>, msg: String) -> PyErr {
 /// The exception for a core error. A carried Python exception comes back as it was.
 #[cold]
 pub fn to_py(py: Python, e: Error) -> PyErr {
+    let notes = e.notes().to_vec();
+    let err = exception(py, e);
+    for n in notes {
+        // `add_note` of an exception class that forbids it is no reason to lose the exception.
+        let _ = err.value(py).call_method1("add_note", (n,));
+    }
+    err
+}
+
+fn exception(py: Python, e: Error) -> PyErr {
     let kind = e.kind();
     if kind == Kind::Foreign {
         let msg = e.message().to_owned();

@@ -4,6 +4,7 @@
 
 use crate::error::{IntoPy, from_py};
 use crate::hooks::{grads_from, grads_tuple};
+use crate::site::attached;
 use crate::tensor::{self, PyTensor, get, wrap};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -15,32 +16,32 @@ use pyrite_tensor::autograd::saved::Saved;
 use pyrite_tensor::autograd::{Ctx, GradMode, Grads, forward, inplace, is_grad_enabled};
 use smallvec::SmallVec;
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// The tensors a ctx saved, as `ctx._saved`.
 #[pyclass(frozen, name = "_SavedTensors", module = "pyrite._C")]
 pub struct SavedTensors {
-    name: String,
-    list: Mutex<Option<Vec<Option<Saved>>>>,
+    node: OnceLock<Weak<Node>>,
+    list: Mutex<Option<Arc<[Option<Saved>]>>>,
 }
 
 #[pymethods]
 impl SavedTensors {
     fn unpack<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(list) = list.as_ref() else {
-            return Err(PyRuntimeError::new_err(
-                "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after calling backward.",
-            ));
+        let Some(node) = self.node.get().and_then(Weak::upgrade) else {
+            return Err(PyRuntimeError::new_err("saved_tensors: the graph of this ctx is gone"));
         };
-        let items = list
-            .iter()
-            .map(|s| match s {
-                Some(s) => Ok(wrap(py, s.unpack(&self.name).py(py)?)?.into_any()),
-                None => Ok(py.None().into_bound(py)),
-            })
-            .collect::<PyResult<Vec<_>>>()?;
-        PyTuple::new(py, items)
+        // Unpacking may run hooks, which may come here again: not under the lock.
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let tensors = match list {
+            Some(list) => list
+                .iter()
+                .map(|s| s.as_ref().map(|s| s.unpack(&node)).transpose())
+                .collect::<Result<Vec<_>>>(),
+            None => node::second_backward(&node),
+        };
+        let tensors = tensors.py(py)?;
+        grads_tuple(py, &tensors)
     }
 }
 
@@ -61,7 +62,7 @@ impl Rule for PyRule {
             cx.grads.to_vec()
         };
         let name = &cx.node.name;
-        Python::attach(|py| -> PyResult<Grads> {
+        attached(|py| -> PyResult<Grads> {
             let ctx = self.ctx.bind(py);
             let list = grads_tuple(py, &grads)?;
             let r = self.class.bind(py).call_method1("_run_backward", (ctx, list))?;
@@ -86,6 +87,7 @@ impl Rule for PyRule {
         drop(old);
     }
     fn bind(&self, node: &Arc<Node>) {
+        let _ = self.saved.get().node.set(Arc::downgrade(node));
         if let Some(list) = self.saved.get().list.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             for s in list.iter().flatten() {
                 s.bind(node);
@@ -95,6 +97,12 @@ impl Rule for PyRule {
     fn as_any(&self) -> Option<&dyn Any> {
         Some(self)
     }
+}
+
+/// The ctx of a custom Function's node.
+pub fn ctx_of<'py>(py: Python<'py>, node: &Node) -> Option<Bound<'py, PyAny>> {
+    let rule = node.rule().as_any()?.downcast_ref::<PyRule>()?;
+    Some(rule.ctx.bind(py).clone())
 }
 
 fn is_among(o: &Bound<PyAny>, list: &[Bound<PyAny>]) -> bool {
@@ -230,7 +238,7 @@ fn _function_apply<'py>(
             _ => Saved::input(&t),
         }));
     }
-    let holder = Py::new(py, SavedTensors { name: name.clone(), list: Mutex::new(Some(saved)) })?;
+    let holder = Py::new(py, SavedTensors { node: OnceLock::new(), list: Mutex::new(Some(saved.into())) })?;
     ctx.setattr("_saved", holder.clone_ref(py))?;
     ctx.setattr("_to_save", py.None())?;
     let materialize = ctx.getattr("_materialize_grads")?.is_truthy()?;

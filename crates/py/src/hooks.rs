@@ -3,6 +3,7 @@
 
 use crate::error::{IntoPy, from_py};
 use crate::node;
+use crate::site::attached;
 use crate::tensor::{self, PyTensor, wrap};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -22,7 +23,7 @@ pub struct PyHook {
 
 impl Hook for PyHook {
     fn call(&self, grad: &Tensor) -> Result<Option<Tensor>> {
-        Python::attach(|py| {
+        attached(|py| {
             let g = wrap(py, grad.clone())?;
             let r = self.call.bind(py).call1((g,))?;
             if r.is_none() {
@@ -51,7 +52,7 @@ impl Hook for PyHook {
 
 impl PyHook {
     fn name(&self) -> String {
-        Python::attach(|py| {
+        attached(|py| {
             self.call.bind(py).getattr("__name__").map_or_else(|_| "hook".to_owned(), |n| n.to_string())
         })
     }
@@ -59,7 +60,7 @@ impl PyHook {
 
 impl PostAccumulateHook for PyHook {
     fn call(&self, leaf: &Tensor) -> Result<()> {
-        Python::attach(|py| self.call.bind(py).call1((wrap(py, leaf.clone())?,)).map(|_| ())).map_err(from_py)
+        attached(|py| self.call.bind(py).call1((wrap(py, leaf.clone())?,)).map(|_| ())).map_err(from_py)
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -103,7 +104,7 @@ pub fn grads_from(what: &str, r: &Bound<PyAny>) -> PyResult<Grads> {
 
 impl NodeHook for PyHook {
     fn call(&self, inputs: Option<&Grads>, outputs: &Grads) -> Result<Option<Grads>> {
-        Python::attach(|py| {
+        attached(|py| {
             let outs = grads_tuple(py, outputs)?;
             let r = match inputs {
                 Some(i) => self.call.bind(py).call1((grads_tuple(py, i)?, outs))?,
@@ -180,7 +181,7 @@ fn callable(op: &str, f: &Bound<PyAny>) -> PyResult<Arc<PyHook>> {
 /// Where a hook of `t` was put.
 fn target(t: &Tensor) -> Target {
     match t.grad_fn() {
-        Some(e) => Target::Node(Arc::downgrade(&e.node)),
+        Some(e) => Target::Node(Arc::downgrade(&e.node())),
         None => Target::Leaf(Arc::downgrade(t.meta_or_new())),
     }
 }
@@ -217,6 +218,16 @@ impl PyTensor {
     /// Keeps `.grad` of a tensor that is not a leaf.
     fn retain_grad(slf: &Bound<Self>) -> PyResult<()> {
         slf.get().tensor(slf.py()).retain_grad().py(slf.py())
+    }
+
+    /// Was this tensor made in inference mode?
+    fn is_inference(slf: &Bound<Self>) -> bool {
+        slf.get().tensor(slf.py()).storage().is_inference()
+    }
+
+    /// Tells graphs that this memory was written to by code they can't see.
+    fn _bump_version(slf: &Bound<Self>) {
+        slf.get().tensor(slf.py()).storage().bump_version();
     }
 
     #[getter]

@@ -93,10 +93,10 @@ impl PyNode {
     fn next_functions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let items = self
             .node
-            .edges()
+            .next_nodes()
             .into_iter()
             .map(|e| match e {
-                Some(e) => Ok((wrap(py, e.node)?, e.nr).into_pyobject(py)?),
+                Some((n, nr)) => Ok((wrap(py, n)?, nr).into_pyobject(py)?),
                 None => (py.None().into_bound(py), 0u32).into_pyobject(py),
             })
             .collect::<PyResult<Vec<_>>>()?;
@@ -120,6 +120,42 @@ impl PyNode {
     /// Calls `hook(grad_outputs)` before this node runs.
     fn register_prehook(&self, hook: &Bound<PyAny>) -> PyResult<RemovableHandle> {
         node_hook(&self.node, hook, true)
+    }
+    /// A dict of the user's own that lives as long as the node.
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
+        crate::site::metadata(py, &self.node)
+    }
+    /// Where the forward operation was called: `file.py:12 in train`, or None.
+    #[getter]
+    fn _site(&self) -> Option<String> {
+        self.node.site.describe()
+    }
+    /// Shape, dtype and device of each gradient this node takes.
+    #[getter]
+    fn _input_metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let items = self
+            .node
+            .outputs
+            .iter()
+            .map(|o| {
+                let shape = PyTuple::new(py, o.shape.iter())?;
+                (shape, crate::types::dtype_object(py, o.dtype)?).into_pyobject(py)
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        PyTuple::new(py, items)
+    }
+    /// The node of a custom Function shows what its ctx holds (`grad_fn.saved_tensors`).
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        if !name.starts_with("__")
+            && let Some(ctx) = crate::function::ctx_of(py, &self.node)
+        {
+            return ctx.getattr(name);
+        }
+        Err(pyo3::exceptions::PyAttributeError::new_err(format!(
+            "'{}' object has no attribute '{name}'",
+            self.node.name
+        )))
     }
     fn _sequence_nr(&self) -> u64 {
         self.node.seq

@@ -2,6 +2,7 @@
 
 use crate::args::number;
 use crate::enter::{Work, enter};
+use crate::nans;
 use crate::overrides;
 use crate::tensor::{self, PyTensor, get, wrap};
 use pyo3::basic::CompareOp;
@@ -30,6 +31,15 @@ impl Other {
         }
         // Arrays leave operators with tensors to us (`__array_priority__`).
         Ok(crate::interop::array_like(o)?.map(Other::Tensor))
+    }
+    /// Both sides as tensors.
+    #[cold]
+    fn inputs(&self, a: &Tensor) -> Vec<Tensor> {
+        let number = |x: f64| Tensor::scalar(Scalar::Float(x), pyrite_core::DType::F64, a.device());
+        match self {
+            Other::Tensor(t) => vec![a.clone(), t.clone()],
+            Other::Number(s) => std::iter::once(a.clone()).chain(number(s.f64())).collect(),
+        }
     }
     #[inline]
     fn operand(&self) -> Operand<'_> {
@@ -83,7 +93,11 @@ fn binary(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId, swapped: bool) 
     let y = enter(py, work, move || {
         let row = r.row();
         let (x, y) = (Operand::Tensor(&a), b.operand());
-        elementwise::run(row, &if swapped { [y, x] } else { [x, y] }, &params(row))
+        let run = || elementwise::run(row, &if swapped { [y, x] } else { [x, y] }, &params(row));
+        if nans::active() {
+            return nans::watched(row.name, &b.inputs(&a), run, |t| vec![t.clone()]);
+        }
+        run()
     })?;
     Ok(wrap(py, y)?.into_any().unbind())
 }
@@ -104,7 +118,11 @@ fn inplace(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId) -> PyResult<()
     let work = Work::Elements(a.numel().max(b.numel()));
     enter(py, work, move || {
         let row = r.row();
-        elementwise::run_inplace(row, &[Operand::Tensor(&a), b.operand()], &params(row))
+        let run = || elementwise::run_inplace(row, &[Operand::Tensor(&a), b.operand()], &params(row));
+        if nans::active() {
+            return nans::watched(row.name, &b.inputs(&a), run, |_| vec![a.clone()]);
+        }
+        run()
     })?;
     tensor::link(slf);
     Ok(())
@@ -120,7 +138,13 @@ fn unary(slf: &Bound<PyTensor>, f: fn(&Tensor) -> Result<Tensor>) -> PyResult<Py
 fn matmul(py: Python, a: Tensor, b: Tensor) -> PyResult<Py<PyAny>> {
     let n = a.numel().max(b.numel());
     let work = if n > 4096 { Work::Long } else { Work::Elements(n) };
-    let y = enter(py, work, move || ops::matmul(&a, &b))?;
+    let y = enter(py, work, move || {
+        if nans::active() {
+            let both = [a.clone(), b.clone()];
+            return nans::watched("matmul", &both, || ops::matmul(&a, &b), |t| vec![t.clone()]);
+        }
+        ops::matmul(&a, &b)
+    })?;
     Ok(wrap(py, y)?.into_any().unbind())
 }
 

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use pyrite_core::backend::{OptimParam, OptimStep};
 use pyrite_core::{Result, ensure};
-use pyrite_tensor::autograd::GradMode;
+use pyrite_tensor::autograd::{GradMode, inplace};
 use pyrite_tensor::{Tensor, ops};
 
 /// The tensors of a list or tuple.
@@ -82,6 +82,9 @@ fn run(py: Python, rows: Vec<Row>, step: OptimStep) -> PyResult<()> {
         let mut plain: Vec<&Row> = Vec::with_capacity(rows.len());
         for r in &rows {
             check(r)?;
+            for t in std::iter::once(&r.p).chain(r.state.iter().flatten()) {
+                inplace::before_write("optimizer step", t)?;
+            }
             if r.is_plain() && !shared {
                 plain.push(r);
             } else {

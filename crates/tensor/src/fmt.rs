@@ -264,7 +264,7 @@ pub fn repr_as(t: &Tensor, name: &str) -> Result<String> {
         suffixes.push(format!("dtype={d}"));
     }
     match t.grad_fn() {
-        Some(e) if t.requires_grad() => suffixes.push(format!("grad_fn=<{}>", e.node.name)),
+        Some(e) if t.requires_grad() => suffixes.push(format!("grad_fn=<{}>", e.node().name)),
         _ if t.requires_grad() => suffixes.push("requires_grad=True".into()),
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! `Tensor`: a cheap, shared handle on storage + layout + dtype, with autograd data only where
 //! somebody asked for it. Creation, accessors and raw access for kernels; operators are in `ops/`.
 
-use crate::autograd::Meta;
+use crate::autograd::{Meta, mode};
 use pyrite_core::layout::{channels_last_strides, checked_shape, numel};
 use pyrite_core::plan::Operand;
 use pyrite_core::{Arr, Backend, DType, Device, Elem, Layout, Result, Scalar, Storage, bail, ensure};
@@ -75,6 +75,9 @@ impl Tensor {
             ),
         };
         let storage = backend(device)?.alloc(bytes)?;
+        if mode::is_inference() {
+            storage.set_inference();
+        }
         Ok(Tensor::from_parts(storage, layout, dtype))
     }
 
@@ -115,6 +118,9 @@ impl Tensor {
             bail!(OutOfMemory, "zeros: a tensor of shape {shape:?} and dtype {dtype} does not fit in memory");
         };
         let storage = backend(device)?.alloc_zeroed(bytes)?;
+        if mode::is_inference() {
+            storage.set_inference();
+        }
         Ok(Tensor::from_parts(storage, Layout::contiguous(shape), dtype))
     }
 

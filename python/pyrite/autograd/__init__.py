@@ -1,6 +1,13 @@
 """Gradients: `backward`, `grad`, the recording switches, and numerical checks."""
 
 from .. import _C
+from .anomaly_mode import (
+    debug_nans,
+    detect_anomaly,
+    is_strict_inplace,
+    set_detect_anomaly,
+    set_strict_inplace,
+)
 from .function import Function
 from .grad_mode import (
     enable_grad,
@@ -15,23 +22,33 @@ __all__ = [
     "Function",
     "Variable",
     "backward",
+    "debug_nans",
+    "detect_anomaly",
     "enable_grad",
     "forward_ad",
     "functional",
     "grad",
     "gradcheck",
     "gradgradcheck",
+    "graph",
     "inference_mode",
     "is_grad_enabled",
+    "is_strict_inplace",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
+    "set_strict_inplace",
 ]
 
 is_grad_enabled = _C.is_grad_enabled
 
 
 def _as_tuple(value):
-    return (value,) if isinstance(value, _C.Tensor) else tuple(value)
+    return (
+        (value,)
+        if isinstance(value, _C.Tensor) or hasattr(value, "output_nr") and not hasattr(value, "shape")
+        else tuple(value)
+    )
 
 
 def _grad_tuple(outputs, grads, op):
@@ -44,10 +61,10 @@ def _grad_tuple(outputs, grads, op):
         raise RuntimeError(f"{op}: got {len(outputs)} tensors and {len(grads)} gradients")
     filled = []
     for out, grad in zip(outputs, grads):
-        if grad is None:
-            if out.requires_grad and out.numel() != 1:
+        if grad is None or not isinstance(out, _C.Tensor):
+            if grad is None and isinstance(out, _C.Tensor) and out.requires_grad and out.numel() != 1:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
-            filled.append(None)
+            filled.append(grad)
         else:
             if tuple(grad.shape) != tuple(out.shape):
                 raise RuntimeError(
@@ -133,7 +150,7 @@ def __getattr__(name):
         globals()["gradcheck"] = _gradcheck.gradcheck
         globals()["gradgradcheck"] = _gradcheck.gradgradcheck
         return globals()[name]
-    if name in ("functional", "forward_ad"):
+    if name in ("functional", "forward_ad", "graph"):
         import importlib
 
         return importlib.import_module("." + name, __name__)

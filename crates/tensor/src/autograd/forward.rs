@@ -10,7 +10,7 @@
 //! derivative of a linear map is its transpose: differentiating the backward with respect to that
 //! gradient gives the Jacobian-vector product.
 
-use super::node::{Ctx, Grads, Node};
+use super::node::{Ctx, Grads, Node, Target};
 use super::{GradMode, engine, is_grad_enabled};
 use crate::ops;
 use crate::tensor::Tensor;
@@ -505,23 +505,19 @@ pub fn argument(t: &Tensor, history: bool) -> Result<Tensor> {
 /// Does the history of any of `outputs` reach something else than the leaves or results `ours`?
 pub fn reaches_beyond(outputs: &[Tensor], ours: &[Tensor]) -> bool {
     use std::collections::HashSet;
-    let address = |n: &Arc<Node>| Arc::as_ptr(n) as *const u8 as usize;
-    let stop: HashSet<usize> = ours
-        .iter()
-        .filter(|t| t.grad_fn().is_none())
-        .filter_map(|t| t.edge().map(|e| address(&e.node)))
-        .collect();
+    let stop: HashSet<usize> =
+        ours.iter().filter(|t| t.grad_fn().is_none()).filter_map(|t| t.edge().map(|e| e.to.key())).collect();
     let mut seen: HashSet<usize> = HashSet::new();
-    let mut todo: Vec<Arc<Node>> = outputs.iter().filter_map(|t| t.edge().map(|e| e.node)).collect();
-    while let Some(n) = todo.pop() {
-        let at = address(&n);
+    let mut todo: Vec<Target> = outputs.iter().filter_map(|t| t.edge().map(|e| e.to)).collect();
+    while let Some(to) = todo.pop() {
+        let at = to.key();
         if stop.contains(&at) || !seen.insert(at) {
             continue;
         }
-        if n.rule().leaf().is_some() {
-            return true;
+        match to {
+            Target::Leaf(_) => return true,
+            Target::Node(n) => todo.extend(n.edges().into_iter().flatten().map(|e| e.to)),
         }
-        todo.extend(n.edges().into_iter().flatten().map(|e| e.node));
     }
     false
 }

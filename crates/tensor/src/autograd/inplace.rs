@@ -9,9 +9,11 @@
 
 use super::node::{self, Ctx, Edge, Grads, Node, Rule};
 use super::{Made, Meta, View, mode};
+use crate::ops;
 use crate::ops::view::Lens;
 use crate::tensor::Tensor;
-use pyrite_core::{Result, bail, ensure};
+use pyrite_core::watch::Kept;
+use pyrite_core::{DType, Layout, Result, Site, bail, ensure};
 use smallvec::{SmallVec, smallvec};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,7 +32,11 @@ pub fn set_view(view: &Tensor, of: &Tensor) {
     let parent = of.meta_or_new().lock().view.as_ref().map(|v| (v.base.clone(), v.made));
     let (base, made) = parent.unwrap_or_else(|| (of.clone(), Made::Plain));
     // A view of a view that may not be written to may not be written to either.
-    let made = if made == Made::Plain && !mode::is_grad_enabled() { Made::NoGrad } else { made };
+    let made = match made {
+        Made::Plain if mode::is_inference() => Made::Inference,
+        Made::Plain if !mode::is_grad_enabled() => Made::NoGrad,
+        m => m,
+    };
     let seen_version = view.storage().version();
     view.meta_or_new().lock().view = Some(View { base, seen_version, made });
 }
@@ -42,7 +48,7 @@ pub fn mark_several(views: &[Tensor]) {
         let Some(m) = v.meta() else { continue };
         if let Some(view) = &mut m.lock().view {
             view.made = match view.made {
-                Made::NoGrad | Made::SeveralNoGrad => Made::SeveralNoGrad,
+                Made::NoGrad | Made::Inference | Made::SeveralNoGrad => Made::SeveralNoGrad,
                 _ => Made::Several(i as u32),
             };
         }
@@ -66,12 +72,16 @@ pub fn check_recorded(op: &str, t: &Tensor) -> Result<()> {
             Runtime,
             "{no_grad} Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked). ({op})"
         ),
+        Made::Inference => bail!(
+            Runtime,
+            "A view was created in inference mode and is being modified inplace in normal mode. Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either both inside the inference_mode block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked). ({op})"
+        ),
         Made::SeveralNoGrad => bail!(Runtime, "{no_grad} {several} ({op})"),
         Made::Several(i) => match t.grad_fn() {
             Some(e) => bail!(
                 Runtime,
                 "Output {i} of {} is a view and is being modified inplace. {several} ({op})",
-                e.node.name.trim_end_matches("Backward0")
+                e.node().name.trim_end_matches("Backward0")
             ),
             None => bail!(Runtime, "A view is being modified inplace. {several} ({op})"),
         },
@@ -105,7 +115,7 @@ pub(super) fn grad_fn(t: &Tensor) -> Option<Edge> {
         smallvec![node::info(t)],
         AsStrided(Lens::new(&base, t)),
     );
-    let edge = Edge { node, nr: 0 };
+    let edge = Edge::new(node, 0);
     let mut m = meta.lock();
     let old = m.grad_fn.replace(edge.clone());
     if let Some(v) = &mut m.view {
@@ -135,6 +145,14 @@ pub fn check_write(op: &str, t: &Tensor) -> Result<()> {
         Runtime,
         "{op}: the memory of this tensor is read-only (it came from a read-only buffer); clone() it first"
     );
+    if t.storage().is_inference() {
+        ensure!(
+            mode::is_inference(),
+            Runtime,
+            "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a normal tensor before doing inplace update. ({op})"
+        );
+        return Ok(());
+    }
     if t.meta().is_some() && mode::is_grad_enabled() {
         if let Some(b) = t.base() {
             let recorded = b.requires_grad();
@@ -153,6 +171,43 @@ pub fn check_write(op: &str, t: &Tensor) -> Result<()> {
             "a leaf Variable that requires grad is being used in an in-place operation. ({op})"
         );
     }
+    before_write(op, t)
+}
+
+/// Hands the bytes that are about to be overwritten to the graphs that kept them: every write to a
+/// tensor that users can see passes here. Costs two loads if nobody keeps any.
+#[inline]
+pub fn before_write(op: &str, t: &Tensor) -> Result<()> {
+    if t.storage().is_kept() { hand_over(op, t) } else { Ok(()) }
+}
+
+#[cold]
+fn hand_over(op: &str, t: &Tensor) -> Result<()> {
+    let storage = t.storage();
+    let (whole, parts) = storage.keepers(t.layout(), t.dtype());
+    let strict = mode::is_strict_inplace();
+    let lost = || Kept::Lost(Arc::new((op.to_owned(), Site::here())));
+    if whole {
+        storage.leave_behind(if strict {
+            lost()
+        } else {
+            let bytes = Layout::contiguous(&[storage.bytes()]);
+            let all = Tensor::from_parts(storage.clone(), bytes, DType::U8);
+            let copy = Tensor::empty(all.shape(), DType::U8, t.device())?;
+            ops::copy_raw(&copy, &all)?;
+            Kept::Copy(copy.storage().clone())
+        });
+    }
+    for p in parts {
+        p.put(if strict {
+            lost()
+        } else {
+            let part = Tensor::from_parts(storage.clone(), p.layout.clone(), p.dtype);
+            let copy = Tensor::empty(part.shape(), p.dtype, t.device())?;
+            ops::copy_raw(&copy, &part)?;
+            Kept::Copy(copy.storage().clone())
+        });
+    }
     Ok(())
 }
 
@@ -164,7 +219,7 @@ pub fn rebase(t: &Tensor, node: Arc<Node>) {
     }
     let Some(base) = t.base() else {
         if let Some(old) = t.meta().and_then(|m| m.lock().grad_fn.clone()) {
-            old.node.move_retained_to(old.nr, &node, 0);
+            old.node().move_retained_to(old.nr, &node, 0);
         }
         node::set_history(&node, &[t]);
         return;
@@ -186,7 +241,7 @@ pub fn rebase(t: &Tensor, node: Arc<Node>) {
     let now = t.storage().version();
     let view_node = node::make(
         "AsStridedBackward0",
-        smallvec![Some(Edge { node: copy, nr: 0 })],
+        smallvec![Some(Edge::new(copy, 0))],
         smallvec![node::info(t)],
         AsStrided(Lens::new(&base, t)),
     );

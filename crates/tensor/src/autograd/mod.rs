@@ -2,16 +2,18 @@
 //! kept for backward ([`saved`]), running it ([`engine`]), views and in-place writes ([`inplace`]),
 //! and whether anything is recorded at all ([`mode`]).
 
+pub mod anomaly;
 pub mod engine;
 pub mod forward;
 pub mod inplace;
 pub mod mode;
 pub mod node;
+mod reentry;
 pub mod saved;
 
 pub use engine::{backward, grad};
 pub use mode::{GradMode, is_grad_enabled};
-pub use node::{Ctx, Edge, Grads, Node, Rule, Save, attach, flows, needs_grad};
+pub use node::{Ctx, Edge, Grads, Node, Rule, Save, Target, attach, flows, needs_grad};
 
 use crate::tensor::Tensor;
 use pyrite_core::{Result, bail, ensure};
@@ -68,6 +70,8 @@ pub enum Made {
     Plain,
     /// Without recording, so that its history can't be told from that of its base.
     NoGrad,
+    /// As `NoGrad`, in inference mode.
+    Inference,
     /// Result number n of an op that returns several views.
     Several(u32),
     /// Both.
@@ -161,14 +165,19 @@ impl Tensor {
         if let Some(e) = self.grad_fn() {
             return Some(e);
         }
+        Some(Edge { to: Target::Leaf(self.clone()), nr: 0 })
+    }
+
+    /// The `AccumulateGrad` node of this leaf: always the same while somebody holds it.
+    pub fn accumulator(&self) -> Arc<Node> {
         let meta = self.meta_or_new();
         let mut m = meta.lock();
         if let Some(node) = m.accumulator.as_ref().and_then(Weak::upgrade) {
-            return Some(Edge { node, nr: 0 });
+            return node;
         }
         let node = node::accumulator(self);
         m.accumulator = Some(Arc::downgrade(&node));
-        Some(Edge { node, nr: 0 })
+        node
     }
 
     pub fn set_requires_grad(&self, on: bool) -> Result<()> {
@@ -178,6 +187,11 @@ impl Tensor {
                 Runtime,
                 "only Tensors of floating point and complex dtype can require gradients (this one has dtype {})",
                 self.dtype()
+            );
+            ensure!(
+                !self.storage().is_inference() || mode::is_inference(),
+                Runtime,
+                "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed."
             );
         } else if self.grad_fn().is_some() {
             bail!(
@@ -251,7 +265,7 @@ impl Tensor {
         }
         self.meta_or_new().lock().retains_grad = true;
         if let Some(e) = self.grad_fn() {
-            e.node.retain(e.nr, self);
+            e.node().retain(e.nr, self);
         }
         Ok(())
     }
@@ -269,7 +283,7 @@ impl Tensor {
         );
         let id = hook_id();
         match self.grad_fn() {
-            Some(e) => e.node.add_tensor_hook(e.nr, id, hook),
+            Some(e) => e.node().add_tensor_hook(e.nr, id, hook),
             None => self.meta_or_new().lock().hooks.push((id, hook)),
         }
         Ok(id)
@@ -277,7 +291,7 @@ impl Tensor {
 
     pub fn remove_hook(&self, id: u64) {
         if let Some(e) = self.grad_fn() {
-            e.node.remove_tensor_hook(id);
+            e.node().remove_tensor_hook(id);
         }
         if let Some(m) = self.meta() {
             let mut m = m.lock();
@@ -312,8 +326,8 @@ impl Tensor {
         let Ok(m) = meta.inner.try_lock() else { return };
         m.hooks.iter().for_each(|h| f(h.1.as_any()));
         m.post_accumulate.iter().for_each(|h| f(h.1.as_any()));
-        if let Some(e) = m.grad_fn.as_ref().filter(|e| Arc::strong_count(&e.node) == 1) {
-            e.node.visit_hooks(f);
+        if let Some(n) = m.grad_fn.as_ref().and_then(Edge::made_by).filter(|n| Arc::strong_count(n) == 1) {
+            n.visit_hooks(f);
         }
     }
 
@@ -326,13 +340,8 @@ impl Tensor {
         };
         // Dropped after the lock is gone: a hook's destructor may look at this tensor.
         drop((hooks, post));
-        if let Some(e) = edge {
-            e.node.clear_hooks();
+        if let Some(n) = edge.as_ref().and_then(Edge::made_by) {
+            n.clear_hooks();
         }
-    }
-
-    /// The hooks that live on this leaf (for the binding's garbage collection).
-    pub fn leaf_hooks(&self) -> Vec<Arc<dyn Hook>> {
-        self.meta().map(|m| m.lock().hooks.iter().map(|h| h.1.clone()).collect()).unwrap_or_default()
     }
 }

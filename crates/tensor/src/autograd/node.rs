@@ -3,8 +3,9 @@
 use super::saved::Saved;
 use super::{Hook, Meta, forward, mode};
 use crate::tensor::Tensor;
-use pyrite_core::{DType, Device, Dims, Result, bail};
+use pyrite_core::{DType, Device, Dims, Result, Site, bail};
 use smallvec::SmallVec;
+use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,11 +14,65 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 /// Gradients in input order; `None` where none flows.
 pub type Grads = SmallVec<[Option<Tensor>; 3]>;
 
-/// Output `nr` of `node`.
+/// Where a gradient goes.
+#[derive(Clone)]
+pub enum Target {
+    Node(Arc<Node>),
+    /// Into `.grad` of a leaf. Its `AccumulateGrad` node is made only if somebody asks for it.
+    Leaf(Tensor),
+}
+
+/// Output `nr` of a node, or a leaf.
 #[derive(Clone)]
 pub struct Edge {
-    pub node: Arc<Node>,
+    pub to: Target,
     pub nr: u32,
+}
+
+impl Edge {
+    pub fn new(node: Arc<Node>, nr: u32) -> Edge {
+        Edge { to: Target::Node(node), nr }
+    }
+    /// The node; that of a leaf is made if need be and lives as long as somebody holds it.
+    pub fn node(&self) -> Arc<Node> {
+        match &self.to {
+            Target::Node(n) => n.clone(),
+            Target::Leaf(t) => t.accumulator(),
+        }
+    }
+    /// The node, unless this leads to a leaf.
+    pub fn made_by(&self) -> Option<&Arc<Node>> {
+        match &self.to {
+            Target::Node(n) => Some(n),
+            Target::Leaf(_) => None,
+        }
+    }
+    /// Shape, dtype and device of the gradient that belongs here.
+    pub fn wants(&self) -> (&[usize], DType, Device) {
+        match &self.to {
+            Target::Node(n) => {
+                let o = &n.outputs[self.nr as usize];
+                (&o.shape, o.dtype, o.device)
+            }
+            Target::Leaf(t) => (t.shape(), t.dtype(), t.device()),
+        }
+    }
+    pub(super) fn drop_later(self) {
+        if let Target::Node(n) = self.to {
+            drop_later(n);
+        }
+    }
+}
+
+impl Target {
+    /// Tells targets apart while they live.
+    #[inline]
+    pub(super) fn key(&self) -> usize {
+        match self {
+            Target::Node(n) => Arc::as_ptr(n) as *const u8 as usize,
+            Target::Leaf(t) => t.meta().map_or(0, |m| Arc::as_ptr(m) as usize),
+        }
+    }
 }
 
 /// Shape, dtype and device of one output, to make zeros and to check gradients.
@@ -75,16 +130,6 @@ impl Ctx<'_> {
             }
         }
     }
-    /// As [`Ctx::grad`], handing over the only handle where no hook will look at it afterwards.
-    fn take_grad(&mut self, i: usize) -> Result<Tensor> {
-        match self.grads[i].take() {
-            Some(g) if !self.node.is_hooked() => Ok(g),
-            g => {
-                self.grads[i] = g;
-                self.grad(i)
-            }
-        }
-    }
     pub fn saved(&self, i: usize) -> Result<&Tensor> {
         match &self.saved[i] {
             Some(t) => Ok(t),
@@ -104,6 +149,8 @@ pub struct NodeOf<R: ?Sized> {
     pub name: Cow<'static, str>,
     /// Creation order; the engine runs the youngest ready node first.
     pub seq: u64,
+    /// The line of the forward operation.
+    pub site: Site,
     edges: Mutex<SmallVec<[Option<Edge>; 2]>>,
     pub outputs: SmallVec<[OutputInfo; 1]>,
     /// Absent for almost every node: making and dropping one costs nothing for hooks.
@@ -118,6 +165,10 @@ struct Hooks {
     retained: Vec<(u32, Weak<Meta>)>,
     pre: Vec<(u64, Arc<dyn NodeHook>)>,
     post: Vec<(u64, Arc<dyn NodeHook>)>,
+    /// What the binding keeps here (`metadata`, the traceback of anomaly mode).
+    extra: Option<Arc<dyn Any + Send + Sync>>,
+    /// Accumulators somebody asked for by way of this node.
+    leaves: Vec<Arc<Node>>,
 }
 
 /// A callback on a node: before (`grads` are of the outputs) or after (`inputs` given as well).
@@ -141,7 +192,36 @@ impl Node {
     }
     /// The dtype a gradient for input `i` must have, if that input has an edge.
     pub fn input_dtype(&self, i: usize) -> Option<DType> {
-        self.with_edges(|e| e.get(i).and_then(Option::as_ref).map(|e| e.node.outputs[e.nr as usize].dtype))
+        self.with_edges(|e| e.get(i).and_then(Option::as_ref).map(|e| e.wants().1))
+    }
+    /// The nodes this one hands gradients to, with output numbers. Accumulators made for this stay
+    /// alive as long as this node, hooks included.
+    pub fn next_nodes(&self) -> Vec<Option<(Arc<Node>, u32)>> {
+        let next: Vec<_> = self.edges().iter().map(|e| e.as_ref().map(|e| (e.node(), e.nr))).collect();
+        for (n, _) in next.iter().flatten().filter(|n| n.0.rule().leaf().is_some()) {
+            let mut h = self.hooks();
+            if !h.leaves.iter().any(|l| Arc::ptr_eq(l, n)) {
+                h.leaves.push(n.clone());
+            }
+        }
+        next
+    }
+    /// An edge into output `nr` of this node (of the leaf, if it is an accumulator).
+    pub fn edge_into(self: &Arc<Node>, nr: u32) -> Edge {
+        match self.rule().leaf() {
+            Some(t) => Edge { to: Target::Leaf(t), nr: 0 },
+            None => Edge::new(self.clone(), nr),
+        }
+    }
+    pub fn extra(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        if !self.is_hooked() {
+            return None;
+        }
+        self.hooks().extra.clone()
+    }
+    pub fn set_extra(&self, x: Arc<dyn Any + Send + Sync>) {
+        let old = self.hooks().extra.replace(x);
+        drop(old);
     }
     fn hooks(&self) -> std::sync::MutexGuard<'_, Hooks> {
         self.hooks.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner)
@@ -194,11 +274,11 @@ impl Node {
             drop(old);
         }
     }
-    /// Tensor hooks, then node prehooks, then retained gradients, as PyTorch orders them.
-    pub(super) fn run_pre(&self, grads: &mut Grads) -> Result<()> {
-        let (tensor, pre, retained) = {
+    /// Tensor hooks and retained gradients.
+    pub(super) fn run_tensor_hooks(&self, grads: &mut Grads) -> Result<()> {
+        let (tensor, retained) = {
             let h = self.hooks();
-            (h.tensor.clone(), h.pre.clone(), h.retained.clone())
+            (h.tensor.clone(), h.retained.clone())
         };
         for (_, nr, hook) in tensor {
             if let Some(g) = &grads[nr as usize]
@@ -207,14 +287,25 @@ impl Node {
                 grads[nr as usize] = Some(new);
             }
         }
+        for (nr, meta) in retained {
+            if let (Some(meta), Some(g)) = (meta.upgrade(), &grads[nr as usize]) {
+                let have = meta.lock().grad.clone();
+                let new = match have {
+                    Some(have) => crate::ops::add(&have, g)?,
+                    None => g.clone(),
+                };
+                let old = meta.lock().grad.replace(new);
+                drop(old);
+            }
+        }
+        Ok(())
+    }
+    /// Node prehooks.
+    pub(super) fn run_pre(&self, grads: &mut Grads) -> Result<()> {
+        let pre = self.hooks().pre.clone();
         for (_, hook) in pre {
             if let Some(new) = hook.call(None, grads)? {
                 *grads = new;
-            }
-        }
-        for (nr, meta) in retained {
-            if let (Some(meta), Some(g)) = (meta.upgrade(), &grads[nr as usize]) {
-                meta.lock().grad = Some(g.clone());
             }
         }
         Ok(())
@@ -251,14 +342,19 @@ pub fn make<R: Rule + 'static>(
     outputs: SmallVec<[OutputInfo; 1]>,
     rule: R,
 ) -> Arc<Node> {
-    Arc::new(NodeOf {
+    let node: Arc<Node> = Arc::new(NodeOf {
         name: name.into(),
         seq: NEXT.fetch_add(1, Ordering::Relaxed),
+        site: Site::here(),
         edges: Mutex::new(edges),
         outputs,
         hooks: OnceLock::new(),
         rule,
-    })
+    });
+    if mode::is_anomaly() {
+        super::anomaly::remember(&node);
+    }
+    node
 }
 
 pub fn info(t: &Tensor) -> OutputInfo {
@@ -297,7 +393,7 @@ impl<R: ?Sized> Drop for NodeOf<R> {
     fn drop(&mut self) {
         let edges = std::mem::take(self.edges.get_mut().unwrap_or_else(PoisonError::into_inner));
         for e in edges.into_iter().flatten() {
-            drop_later(e.node);
+            e.drop_later();
         }
     }
 }
@@ -341,7 +437,7 @@ where
             let Some(list) = saved.as_ref() else { return second_backward(cx.node) };
             for s in list {
                 cx.saved.push(match s {
-                    Some(s) => Some(s.unpack(&cx.node.name)?),
+                    Some(s) => Some(s.unpack(cx.node)?),
                     None => None,
                 });
             }
@@ -368,8 +464,9 @@ where
 pub fn second_backward<T>(node: &Node) -> Result<T> {
     bail!(
         Runtime,
-        "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after calling backward. (The op whose buffers are gone is {}.)",
-        node.name
+        "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after calling backward. (The op whose buffers are gone is {}{}.)",
+        node.name,
+        node.site.describe().map_or_else(String::new, |s| format!(", recorded at {s}"))
     )
 }
 
@@ -436,7 +533,7 @@ pub fn set_history_at(node: &Arc<Node>, t: &Tensor, nr: u32) {
     if !t.dtype().is_differentiable() {
         return;
     }
-    let edge = Edge { node: node.clone(), nr };
+    let edge = Edge::new(node.clone(), nr);
     match t.0.meta.get() {
         None => {
             let _ = t.0.meta.set(Arc::new(Meta::with_history(edge)));
@@ -445,7 +542,7 @@ pub fn set_history_at(node: &Arc<Node>, t: &Tensor, nr: u32) {
             let old = m.lock().grad_fn.replace(edge);
             m.set_requires(true);
             if let Some(e) = old {
-                drop_later(e.node);
+                e.drop_later();
             }
         }
     }
@@ -457,33 +554,21 @@ struct Accumulate {
     leaf: Tensor,
 }
 
-/// The node that adds gradients to a leaf's `.grad`.
+/// The object that stands for "adds gradients to a leaf's `.grad`". The engine does that itself; the
+/// node carries hooks and a name for those who walk the graph.
 pub(super) fn accumulator(leaf: &Tensor) -> Arc<Node> {
-    (make(
+    make(
         "AccumulateGrad",
         SmallVec::new(),
         smallvec::smallvec![info(leaf)],
         Accumulate { leaf: leaf.clone() },
-    )) as _
+    )
 }
 
 impl Rule for Accumulate {
     fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
-        let Some(meta) = self.leaf.meta() else { return Ok(Grads::new()) };
-        let (hooks, post) = {
-            let m = meta.lock();
-            (m.hooks.clone(), m.post_accumulate.clone())
-        };
-        let mut g = cx.take_grad(0)?;
-        for (_, h) in hooks {
-            if let Some(new) = h.call(&g)? {
-                g = new;
-            }
-        }
+        let g = cx.grad(0)?;
         super::engine::accumulate(&self.leaf, g, cx.create_graph)?;
-        for (_, h) in post {
-            h.call(&self.leaf)?;
-        }
         Ok(Grads::new())
     }
     fn leaf(&self) -> Option<Tensor> {

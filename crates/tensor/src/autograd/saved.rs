@@ -1,10 +1,12 @@
-//! What an op keeps for its backward: a tensor without its history (no reference cycles), the
-//! storage version it had, and where its gradient goes. Stale data is an error, not a wrong number.
+//! What an op keeps for its backward: a tensor without its history (no reference cycles), where its
+//! gradient goes, and a mark on its storage, so that a later write hands over the old bytes
+//! (`inplace::before_write`). In strict mode stale data is an error, never a wrong number.
 
-use super::node::{Edge, Node, drop_later};
+use super::node::{Edge, Node};
 use super::{Meta, forward, mode};
 use crate::tensor::{Impl, Tensor};
-use pyrite_core::{Result, bail};
+use pyrite_core::watch::{Kept, Part};
+use pyrite_core::{Layout, Result, Site, bail, err};
 use std::sync::{Arc, OnceLock, Weak};
 
 enum Origin {
@@ -16,35 +18,112 @@ enum Origin {
     Output(u32, OnceLock<Weak<Node>>),
 }
 
+/// How the bytes are watched.
+enum Mark {
+    /// All of the storage, in this epoch.
+    Whole(u32),
+    Part(Arc<Part>),
+    /// A hook took the tensor and gives it back later.
+    Packed(Arc<dyn Packed>),
+}
+
+/// A tensor that a hook keeps in its own way.
+pub trait Packed: Send + Sync {
+    fn unpack(&self) -> Result<Tensor>;
+}
+
+/// What `saved_tensors_hooks` puts in force; see `mode::push_pack_hook`.
+pub trait PackHook: Send + Sync {
+    fn pack(&self, t: &Tensor) -> Result<Arc<dyn Packed>>;
+}
+
 /// See the module text.
 pub struct Saved {
     tensor: Tensor,
     version: u32,
+    mark: Mark,
     origin: Origin,
     duals: Option<forward::Shared>,
 }
 
+fn mark(t: &Tensor) -> Mark {
+    if t.numel() * t.dtype().size() >= t.storage().bytes() {
+        Mark::Whole(t.storage().keep_whole())
+    } else {
+        Mark::Part(t.storage().keep_part(t.layout(), t.dtype()))
+    }
+}
+
+#[cold]
+fn inference() {
+    mode::set_record_error(err!(
+        Runtime,
+        "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use `no_grad()` instead of `inference_mode()`."
+    ));
+}
+
 impl Saved {
+    #[inline]
     pub fn input(t: &Tensor) -> Saved {
-        let version = t.storage().version();
-        if t.meta().is_none() {
-            return Saved { tensor: t.alias(), version, origin: Origin::Input(None), duals: None };
-        }
-        let duals = forward::saved(t);
-        match t.grad_fn() {
-            Some(e) => Saved { tensor: t.alias(), version, origin: Origin::Input(Some(e)), duals },
-            None if t.requires_grad() => Saved { tensor: t.clone(), version, origin: Origin::Leaf, duals },
-            None => Saved { tensor: t.alias(), version, origin: Origin::Input(None), duals },
-        }
+        let origin = match t.meta() {
+            None => Origin::Input(None),
+            Some(_) => match t.grad_fn() {
+                Some(e) => Origin::Input(Some(e)),
+                None if t.requires_grad() => Origin::Leaf,
+                None => Origin::Input(None),
+            },
+        };
+        Saved::new(t, origin)
     }
 
     /// Result `nr` of the op being recorded; [`Saved::bind`] must follow once the node exists.
     pub fn output(t: &Tensor, nr: u32) -> Saved {
-        Saved {
-            tensor: t.alias(),
-            version: t.storage().version(),
-            origin: Origin::Output(nr, OnceLock::new()),
-            duals: forward::saved_output(t),
+        Saved::new(t, Origin::Output(nr, OnceLock::new()))
+    }
+
+    #[inline]
+    fn new(t: &Tensor, origin: Origin) -> Saved {
+        if mode::is_packing() {
+            return Saved::packed(t, origin);
+        }
+        Saved::plain(t, origin)
+    }
+
+    #[inline]
+    fn plain(t: &Tensor, origin: Origin) -> Saved {
+        if t.storage().is_inference() {
+            inference();
+        }
+        let tensor = if let Origin::Leaf = origin { t.clone() } else { t.alias() };
+        let duals = match origin {
+            Origin::Output(..) => forward::saved_output(t),
+            _ => forward::saved(t),
+        };
+        Saved { tensor, version: t.storage().version(), mark: mark(t), origin, duals }
+    }
+
+    #[cold]
+    fn packed(t: &Tensor, origin: Origin) -> Saved {
+        let Some(hook) = mode::pack_hook() else { return Saved::plain(t, origin) };
+        // The hook sees the tensor without its history: what it does with it is nobody's graph.
+        let packed = {
+            let _off = mode::GradMode::new(false);
+            hook.pack(&t.detach())
+        };
+        let made = packed.and_then(|p| Ok((p, Tensor::empty(&[0], t.dtype(), t.device())?)));
+        match made {
+            Ok((p, nothing)) => {
+                let origin = match origin {
+                    // Its bytes are the hook's now; the gradient still goes to the leaf.
+                    Origin::Leaf => Origin::Input(t.edge()),
+                    o => o,
+                };
+                Saved { tensor: nothing, version: 0, mark: Mark::Packed(p), origin, duals: forward::saved(t) }
+            }
+            Err(e) => {
+                mode::set_record_error(e);
+                Saved::plain(t, origin)
+            }
         }
     }
 
@@ -54,42 +133,79 @@ impl Saved {
         }
     }
 
-    /// The tensor, with its history if a graph of the backward is wanted.
-    pub fn unpack(&self, op: &str) -> Result<Tensor> {
-        let now = self.tensor.storage().version();
-        if now != self.version {
-            let role = match &self.origin {
-                Origin::Output(nr, _) => format!(", which is output {nr} of {op},"),
-                _ => String::new(),
-            };
-            bail!(
-                Runtime,
-                "one of the variables needed for gradient computation has been modified by an inplace operation: [{} {:?}]{role} is at version {now}; expected version {} instead. It was saved by {op}. Hint: replace the in-place operation by its out-of-place form, or clone the tensor before.",
-                self.tensor.dtype(),
-                self.tensor.shape(),
-                self.version
-            );
+    /// The bytes as they were when they were saved; `None`: they still are where they were.
+    fn data(&self, node: &Node) -> Result<Option<Tensor>> {
+        let storage = self.tensor.storage();
+        let now = storage.version();
+        let kept = match &self.mark {
+            Mark::Packed(p) => return p.unpack().map(Some),
+            Mark::Whole(_) if now == self.version => return Ok(None),
+            Mark::Whole(epoch) => storage.kept_in(*epoch),
+            Mark::Part(p) => match p.state(now) {
+                Ok(None) => return Ok(None),
+                Ok(Some(k)) => Some(k.clone()),
+                Err(()) => None,
+            },
+        };
+        match kept {
+            Some(Kept::Copy(bytes)) => {
+                let layout = match &self.mark {
+                    Mark::Part(_) => Layout::contiguous(self.tensor.shape()),
+                    _ => self.tensor.layout().clone(),
+                };
+                Ok(Some(Tensor::from_parts(bytes, layout, self.tensor.dtype())))
+            }
+            Some(Kept::Lost(who)) => self.stale(node, now, Some((&who.0, who.1))),
+            None => self.stale(node, now, None),
         }
-        self.recorded().map(|t| if forward::active() { forward::restore(t, &self.duals) } else { t })
     }
 
-    fn recorded(&self) -> Result<Tensor> {
+    #[cold]
+    fn stale<T>(&self, node: &Node, now: u32, who: Option<(&str, Site)>) -> Result<T> {
+        let op = &node.name;
+        let role = match &self.origin {
+            Origin::Output(nr, _) => format!(", which is output {nr} of {op},"),
+            _ => String::new(),
+        };
+        let writer = match who {
+            Some((w, at)) => format!(" and overwritten by {w}{}", at.suffix()),
+            None => String::new(),
+        };
+        bail!(
+            Runtime,
+            "one of the variables needed for gradient computation has been modified by an inplace operation: [{} {:?}]{role} is at version {now}; expected version {} instead. It was saved by {op}{}{writer}. Hint: replace the in-place operation by its out-of-place form, or clone the tensor before; without set_strict_inplace(True) Pyrite keeps a copy by itself.",
+            self.tensor.dtype(),
+            self.tensor.shape(),
+            self.version,
+            node.site.suffix()
+        );
+    }
+
+    /// The tensor, with its history if a graph of the backward is wanted.
+    pub fn unpack(&self, node: &Node) -> Result<Tensor> {
+        self.recorded(node).map(|t| if forward::active() { forward::restore(t, &self.duals) } else { t })
+    }
+
+    fn recorded(&self, node: &Node) -> Result<Tensor> {
+        let old = self.data(node)?;
+        let t = old.as_ref().unwrap_or(&self.tensor);
         if !mode::is_grad_enabled() {
-            return Ok(if let Origin::Leaf = self.origin {
-                self.tensor.detach()
-            } else {
-                self.tensor.clone()
+            return Ok(match (&old, &self.origin) {
+                (None, Origin::Leaf) => t.detach(),
+                _ => t.clone(),
             });
         }
         let edge = match &self.origin {
+            // A leaf that was written to since: its old value, with the gradient still going to the leaf.
+            Origin::Leaf if old.is_some() => self.tensor.edge(),
             Origin::Leaf => return Ok(self.tensor.clone()),
             Origin::Input(e) => e.clone(),
-            Origin::Output(nr, w) => w.get().and_then(Weak::upgrade).map(|node| Edge { node, nr: *nr }),
+            Origin::Output(nr, w) => w.get().and_then(Weak::upgrade).map(|n| Edge::new(n, *nr)),
         };
-        let Some(edge) = edge else { return Ok(self.tensor.clone()) };
+        let Some(edge) = edge else { return Ok(t.clone()) };
         let meta = OnceLock::new();
         let _ = meta.set(Arc::new(Meta::with_history(edge)));
-        let t = &self.tensor.0;
+        let t = &t.0;
         Ok(Tensor(Arc::new(Impl {
             storage: t.storage.clone(),
             layout: t.layout.clone(),
@@ -101,11 +217,14 @@ impl Saved {
 
 impl Drop for Saved {
     fn drop(&mut self) {
+        if let Mark::Whole(epoch) = self.mark {
+            self.tensor.storage().let_go(epoch);
+        }
         // A saved tensor can hold the rest of a long graph alive: hand it to the iterative drop.
         if let Origin::Input(e) = &mut self.origin
             && let Some(e) = e.take()
         {
-            drop_later(e.node);
+            e.drop_later();
         }
     }
 }

@@ -207,6 +207,7 @@ fn update_running(o: &Batch, mean: &Tensor, var: &Tensor, count: usize) -> Resul
     let blend = |running: &Tensor, batch: &Tensor| -> Result<()> {
         let m = super::Operand::Number(Scalar::Float(o.momentum));
         let batch = super::to_dtype(batch, running.dtype())?;
+        crate::autograd::inplace::before_write("batch_norm", running)?;
         super::elementwise::run_raw(id::LERP, running, &[running.into(), (&batch).into(), m], &[])?;
         running.storage().bump_version();
         Ok(())

@@ -1,6 +1,7 @@
 //! Fused optimizer steps over lists of tensors: checks, dense layouts that agree, one kernel call
 //! per device and dtype, versions. The argument order is that of the Python optimizers.
 
+use crate::autograd::inplace;
 use crate::tensor::Tensor;
 use pyrite_core::backend::{OptimParam, OptimStep};
 use pyrite_core::{DType, Device, Layout, Result, bail, ensure};
@@ -159,6 +160,10 @@ fn run(
         for (i, p) in params.iter().enumerate() {
             if p.device() != device || p.dtype() != dtype || p.numel() == 0 {
                 continue;
+            }
+            inplace::before_write(op, p)?;
+            for s in states.iter().flatten() {
+                inplace::before_write(op, &s[i])?;
             }
             let layout = Layout::new(p.shape(), p.layout().like_strides(), 0);
             let mut row = [

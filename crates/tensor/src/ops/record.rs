@@ -222,11 +222,11 @@ impl RowRule {
                 Ok(match k {
                     Kept::Nothing => Owned::Nothing,
                     Kept::Number(s) => Owned::Number(*s),
-                    Kept::Tensor(s) => Owned::Tensor(s.unpack(&node.name)?),
+                    Kept::Tensor(s) => Owned::Tensor(s.unpack(node)?),
                 })
             })
             .collect::<Result<_>>()?;
-        let output = output.as_ref().map(|o| o.unpack(&node.name)).transpose()?;
+        let output = output.as_ref().map(|o| o.unpack(node)).transpose()?;
         Ok((inputs, output))
     }
 }

@@ -1,0 +1,104 @@
+//! A backward that runs inside another one (hooks, Functions, checkpoints), however deep: from a
+//! certain depth on the next levels run in a thread of their own with a fresh stack, as the native
+//! stack of the calling thread may be small and Python counts the frames of each thread.
+
+use super::mode;
+use crate::check_interrupt;
+use pyrite_core::{Kind, Result, bail};
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+/// Levels that run in one thread. Python allows 1000 frames per thread, a level may take ten.
+const LEVELS: usize = 24;
+/// Native stack that nested levels may take of a thread that is not ours.
+const GUEST_STACK: usize = 48 << 10;
+/// Of our own threads: memory that is never touched costs nothing.
+const STACK: usize = 16 << 20;
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    /// Address of a local of the first level in this thread.
+    static BASE: Cell<usize> = const { Cell::new(0) };
+    static CANCEL: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
+struct Level;
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        DEPTH.with(|d| d.set(d.get() - 1));
+    }
+}
+
+/// Runs one level of backward, in this thread or in a fresh one.
+pub(super) fn enter<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let depth = DEPTH.with(Cell::get);
+    let marker = 0u8;
+    let here = &raw const marker as usize;
+    if depth == 0 {
+        BASE.with(|b| b.set(here));
+    } else if depth >= LEVELS || BASE.with(Cell::get).abs_diff(here) > limit() {
+        return elsewhere(f);
+    }
+    DEPTH.with(|d| d.set(depth + 1));
+    let _level = Level;
+    f()
+}
+
+fn limit() -> usize {
+    if CANCEL.with_borrow(Option::is_some) { STACK / 2 } else { GUEST_STACK }
+}
+
+/// An error if the thread that waits for this one was told to stop.
+pub(super) fn check_cancelled() -> Result<()> {
+    let stop = CANCEL.with_borrow(|c| c.as_ref().is_some_and(|c| c.load(Ordering::Relaxed)));
+    if stop {
+        return Err(pyrite_core::Error::new(Kind::Interrupted, "backward was interrupted".to_owned()));
+    }
+    Ok(())
+}
+
+#[cold]
+fn elsewhere<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let modes = mode::snapshot();
+    // One flag for the whole chain of threads.
+    let cancel = CANCEL.with_borrow(Clone::clone).unwrap_or_default();
+    let (done, finished) = channel::<()>();
+    let mut interrupted = None;
+    let result = thread::scope(|scope| {
+        let inner = cancel.clone();
+        let spawned = thread::Builder::new().name("pyrite-backward".into()).stack_size(STACK).spawn_scoped(
+            scope,
+            move || {
+                CANCEL.set(Some(inner));
+                mode::restore(modes);
+                let r = enter(f);
+                drop(done);
+                r
+            },
+        );
+        let Ok(handle) = spawned else {
+            bail!(Runtime, "backward: nested too deeply: no more threads can be started for it");
+        };
+        while let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(Duration::from_millis(50)) {
+            if interrupted.is_none()
+                && let Err(e) = check_interrupt()
+            {
+                cancel.store(true, Ordering::Relaxed);
+                interrupted = Some(e);
+            }
+        }
+        match handle.join() {
+            Ok(r) => r,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    });
+    match interrupted {
+        Some(e) => Err(e),
+        None => result,
+    }
+}
