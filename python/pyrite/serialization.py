@@ -105,6 +105,7 @@ class _Pickler(pickle._Pickler):
 
         Tensors that share memory share an entry, so that tied weights stay tied.
         """
+        t = t.resolve_conj().resolve_neg()
         name = _dtype_name(t.dtype)
         if name not in STORAGES:
             raise NotImplementedError(f"save: dtype {t.dtype} has no storage type in the file format")

@@ -180,7 +180,7 @@ fn promote_ints(a: DType, b: DType) -> DType {
                 U8 => I16,
                 U16 => I32,
                 U32 => I64,
-                _ => F32,
+                _ => F64,
             }
         }
     }
@@ -251,6 +251,8 @@ macro_rules! match_dtype {
 pub enum Scalar {
     Bool(bool),
     Int(i64),
+    /// An integer beyond `i64`: only uint64 (and floats) can hold it.
+    UInt(u64),
     Float(f64),
     Complex(f64, f64),
 }
@@ -259,7 +261,7 @@ impl Scalar {
     pub fn category(self) -> Category {
         match self {
             Scalar::Bool(_) => Category::Bool,
-            Scalar::Int(_) => Category::Int,
+            Scalar::Int(_) | Scalar::UInt(_) => Category::Int,
             Scalar::Float(_) => Category::Float,
             Scalar::Complex(..) => Category::Complex,
         }
@@ -269,6 +271,7 @@ impl Scalar {
         match self {
             Scalar::Bool(_) => DType::Bool,
             Scalar::Int(_) => DType::I64,
+            Scalar::UInt(_) => DType::U64,
             Scalar::Float(_) => DType::default_float(),
             Scalar::Complex(..) => DType::default_complex(),
         }
@@ -277,6 +280,7 @@ impl Scalar {
         match self {
             Scalar::Bool(b) => b as u8 as f64,
             Scalar::Int(i) => i as f64,
+            Scalar::UInt(i) => i as f64,
             Scalar::Float(f) => f,
             Scalar::Complex(re, _) => re,
         }
@@ -285,6 +289,7 @@ impl Scalar {
         match self {
             Scalar::Bool(b) => b as i64,
             Scalar::Int(i) => i,
+            Scalar::UInt(i) => i as i64,
             Scalar::Float(f) => f as i64,
             Scalar::Complex(re, _) => re as i64,
         }
@@ -355,6 +360,11 @@ impl From<i64> for Scalar {
         Scalar::Int(v)
     }
 }
+impl From<u64> for Scalar {
+    fn from(v: u64) -> Scalar {
+        i64::try_from(v).map_or(Scalar::UInt(v), Scalar::Int)
+    }
+}
 impl From<bool> for Scalar {
     fn from(v: bool) -> Scalar {
         Scalar::Bool(v)
@@ -379,7 +389,8 @@ impl Promotion {
     }
     #[inline]
     pub fn number(mut self, s: Scalar) -> Self {
-        let d = s.dtype();
+        // Whatever its size, an integer number is weak.
+        let d = if let Scalar::UInt(_) = s { DType::I64 } else { s.dtype() };
         self.number = Some(self.number.map_or(d, |e| DType::promote(e, d)));
         self
     }

@@ -13,9 +13,10 @@ fn num(d: DType) -> Option<gemm::Num> {
         DType::F64 => gemm::Num::F64,
         DType::U8 => gemm::Num::U8,
         DType::I8 => gemm::Num::I8,
-        DType::I16 => gemm::Num::I16,
-        DType::I32 => gemm::Num::I32,
-        DType::I64 => gemm::Num::I64,
+        // Wrapping sums and products have the same bits with and without a sign.
+        DType::I16 | DType::U16 => gemm::Num::I16,
+        DType::I32 | DType::U32 => gemm::Num::I32,
+        DType::I64 | DType::U64 => gemm::Num::I64,
         DType::C64 => gemm::Num::C64,
         DType::C128 => gemm::Num::C128,
         _ => return None,

@@ -235,7 +235,7 @@ pub fn convert(o: Obj, p: &Param) -> PyResult<Option<Arg>> {
         Ty::Ints | Ty::Size => ints(o)?.map(Arg::Ints),
         Ty::Float => match number_or_item(o)? {
             Some(Scalar::Float(f)) => Some(Arg::Float(f)),
-            Some(Scalar::Int(i)) => Some(Arg::Float(i as f64)),
+            Some(s @ (Scalar::Int(_) | Scalar::UInt(_))) => Some(Arg::Float(s.f64())),
             Some(Scalar::Bool(b)) => Some(Arg::Float(b as u8 as f64)),
             _ => None,
         },
@@ -267,10 +267,13 @@ pub fn number(o: Obj) -> PyResult<Option<Scalar>> {
         return Ok(Some(Scalar::Bool(o.is_truthy()?)));
     }
     if o.is_instance_of::<PyInt>() {
-        return Ok(Some(match int(o)? {
-            Some(i) => Scalar::Int(i),
-            None => return Err(PyOverflowError::new_err("Overflow when unpacking long")),
-        }));
+        if let Ok(Some(i)) = int(o) {
+            return Ok(Some(Scalar::Int(i)));
+        }
+        return match o.extract::<u64>() {
+            Ok(i) => Ok(Some(Scalar::from(i))),
+            Err(_) => Err(PyOverflowError::new_err("Overflow when unpacking long")),
+        };
     }
     if let Ok(c) = o.cast::<PyComplex>() {
         // SAFETY: `c` is a complex object.

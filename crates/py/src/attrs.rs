@@ -291,9 +291,6 @@ impl PyTensor {
     /// The only element, as a Python number.
     fn item<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let t = this(slf);
-        if t.dtype() == DType::U64 {
-            return Ok(t.item().py(slf.py())?.i64().cast_unsigned().into_pyobject(slf.py())?.into_any());
-        }
         scalar_object(slf.py(), t.item().py(slf.py())?)
     }
     fn __bool__(slf: &Bound<Self>) -> PyResult<bool> {
@@ -322,14 +319,17 @@ impl PyTensor {
             s => PyComplex::from_doubles(slf.py(), s.f64(), 0.0),
         })
     }
-    fn __index__(slf: &Bound<Self>) -> PyResult<i64> {
+    fn __index__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let t = this(slf);
         if t.numel() != 1 || !(t.dtype().is_int() || t.dtype().is_bool()) {
             return Err(PyTypeError::new_err(
                 "only integer tensors of a single element can be converted to an index",
             ));
         }
-        Ok(t.item().py(slf.py())?.i64())
+        match t.item().py(slf.py())? {
+            Scalar::Bool(b) => scalar_object(slf.py(), Scalar::Int(b.into())),
+            s => scalar_object(slf.py(), s),
+        }
     }
     /// The elements as (nested lists of) Python numbers.
     fn tolist<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

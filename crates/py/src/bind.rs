@@ -442,6 +442,7 @@ pub fn scalar_object(py: Python<'_>, s: Scalar) -> PyResult<Bound<'_, PyAny>> {
     Ok(match s {
         Scalar::Bool(b) => b.into_pyobject(py)?.to_owned().into_any(),
         Scalar::Int(i) => i.into_pyobject(py)?.into_any(),
+        Scalar::UInt(i) => i.into_pyobject(py)?.into_any(),
         Scalar::Float(f) => f.into_pyobject(py)?.into_any(),
         Scalar::Complex(re, im) => pyo3::types::PyComplex::from_doubles(py, re, im).into_any(),
     })
@@ -603,8 +604,15 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
                         && !matches!(s.params.first(), Some(p) if p.name == "input")
             }) || op.name.ends_with("_like");
             let inplace = name.ends_with('_') && !name.ends_with("__");
-            // A name that comes twice gets the overloads of both (`where` with and without values).
-            if let Some(at) = list.iter().position(|e| e.name == name && e.op.namespace == op.namespace) {
+            // A name that comes twice gets the overloads of both, unless one is a function and the other a
+            // method: their first argument may be another one (`where(c, a, b)` and `a.where(c, b)`).
+            let apart = |a: &Op, b: &Op| {
+                a.forms.has(Forms::FUNCTION) && !a.forms.has(Forms::METHOD) && b.forms.0 == Forms::METHOD
+            };
+            let known = list.iter().position(|e| {
+                e.name == name && e.op.namespace == op.namespace && !apart(e.op, op) && !apart(op, e.op)
+            });
+            if let Some(at) = known {
                 let known = &mut list[at];
                 known.sigs.extend(sigs);
                 known.factory |= factory;

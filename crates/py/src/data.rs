@@ -45,7 +45,12 @@ pub fn from_object(o: &Bound<PyAny>, dtype: Option<DType>, device: Option<Device
         return to_place(t, true);
     }
     if let Some(s) = number(o.as_borrowed())? {
-        return Tensor::scalar(s, dtype.unwrap_or(s.dtype()), device.unwrap_or(Device::Cpu)).py(py);
+        let d = match s {
+            Scalar::UInt(_) => dtype.unwrap_or(DType::I64),
+            s => dtype.unwrap_or(s.dtype()),
+        };
+        check_range(s, d)?;
+        return Tensor::scalar(s, d, device.unwrap_or(Device::Cpu)).py(py);
     }
     if let Ok(s) = o.cast::<PyString>() {
         return Err(PyTypeError::new_err(format!(
@@ -67,6 +72,7 @@ pub fn from_object(o: &Bound<PyAny>, dtype: Option<DType>, device: Option<Device
         if matches!(v, Scalar::Complex(_, im) if *im != 0.0) && !d.is_complex() {
             return Err(PyTypeError::new_err(format!("can't convert complex to {d}")));
         }
+        check_range(*v, d)?;
         let bytes = v.to_bytes(d);
         // SAFETY: the new tensor is contiguous and holds `total` elements of `size` bytes; there are as
         // many values, checked by `collect`.
@@ -75,6 +81,19 @@ pub fn from_object(o: &Bound<PyAny>, dtype: Option<DType>, device: Option<Device
     match device {
         Some(v) if v != Device::Cpu => enter(py, Work::Long, move || ops::to_device(&t, v)),
         _ => Ok(t),
+    }
+}
+
+/// Refuses numbers that the dtype can only hold wrapped around in a way nobody means.
+fn check_range(v: Scalar, d: DType) -> PyResult<()> {
+    match v {
+        Scalar::UInt(_) if d.is_int() && d != DType::U64 => {
+            Err(PyOverflowError::new_err("Overflow when unpacking long long"))
+        }
+        Scalar::Int(..=-1) if d == DType::U64 => {
+            Err(PyOverflowError::new_err("can't convert negative int to unsigned"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -199,10 +218,14 @@ impl Leaves<'_> {
         }
         if o.is_exact_instance_of::<PyInt>() {
             self.note(DType::I64);
-            let v = o
-                .extract::<i64>()
-                .map_err(|_| PyOverflowError::new_err("Overflow when unpacking long long"))?;
-            self.values.push(Scalar::Int(v));
+            if let Ok(v) = o.extract::<i64>() {
+                self.values.push(Scalar::Int(v));
+                return Ok(());
+            }
+            let v = o.extract::<u64>();
+            self.values.push(Scalar::UInt(
+                v.map_err(|_| PyOverflowError::new_err("Overflow when unpacking long long"))?,
+            ));
             return Ok(());
         }
         if o.is_instance_of::<PyBool>() {
@@ -246,27 +269,23 @@ fn scalars(t: &Tensor, out: &mut Vec<Scalar>) -> pyrite_core::Result<()> {
 pub fn to_list<'py>(py: Python<'py>, t: &Tensor) -> PyResult<Bound<'py, PyAny>> {
     let mut values = Vec::new();
     scalars(t, &mut values).py(py)?;
-    let unsigned = t.dtype() == DType::U64;
-    let mut at = values.into_iter();
-    nest(py, t.shape(), &mut at, unsigned)
+    nest(py, t.shape(), &mut values.into_iter())
 }
 
 fn nest<'py>(
     py: Python<'py>,
     shape: &[usize],
     at: &mut std::vec::IntoIter<Scalar>,
-    unsigned: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     match shape.split_first() {
         None => match at.next() {
-            Some(Scalar::Int(i)) if unsigned => Ok((i as u64).into_pyobject(py)?.into_any()),
             Some(s) => scalar_object(py, s),
             None => tensor::runtime("tolist: the tensor has fewer elements than its shape says"),
         },
         Some((n, rest)) => {
             let list = PyList::empty(py);
             for _ in 0..*n {
-                list.append(nest(py, rest, at, unsigned)?)?;
+                list.append(nest(py, rest, at)?)?;
             }
             Ok(list.into_any())
         }

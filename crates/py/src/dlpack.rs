@@ -199,6 +199,11 @@ impl PyTensor {
                 "Can't export tensors that require gradient, use tensor.detach()",
             ));
         }
+        if t.is_lazy() {
+            return Err(PyBufferError::new_err(
+                "Can't export tensors with the conjugate bit set, use tensor.resolve_conj()",
+            ));
+        }
         if t.device() == Device::Cpu
             && stream.is_some_and(|s| !s.is_none() && s.extract::<i64>().ok() != Some(-1))
         {

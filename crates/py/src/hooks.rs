@@ -10,9 +10,9 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyrite_core::{Result, err};
-use pyrite_tensor::Tensor;
 use pyrite_tensor::autograd::node::NodeHook;
 use pyrite_tensor::autograd::{Grads, Hook, Meta, Node, PostAccumulateHook};
+use pyrite_tensor::{Tensor, ops};
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
@@ -30,7 +30,7 @@ impl Hook for PyHook {
                 return Ok(None);
             }
             match tensor::get(&r) {
-                Some(t) => Ok(Some(t)),
+                Some(t) => ops::lazy::resolve(&t).py(py).map(Some),
                 None => Err(PyTypeError::new_err(format!(
                     "expected Variable, but hook returned '{}'",
                     r.get_type().name()?
@@ -86,7 +86,7 @@ pub fn grads_from(what: &str, r: &Bound<PyAny>) -> PyResult<Grads> {
             return Ok(None);
         }
         match tensor::get(o) {
-            Some(t) => Ok(Some(t)),
+            Some(t) => ops::lazy::resolve(&t).py(o.py()).map(Some),
             None => Err(PyTypeError::new_err(format!(
                 "{what}: expected Variable or None (got {})",
                 o.get_type().name()?

@@ -239,10 +239,20 @@ impl PyTensor {
                     "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.",
                 );
             }
+            let l = t.lazy();
+            if l.conj || l.neg {
+                let (bit, cure) =
+                    if l.conj { ("conjugate", "resolve_conj") } else { ("negative", "resolve_neg") };
+                return tensor::runtime(format!(
+                    "Can't call numpy() on Tensor that has {bit} bit set. Use tensor.{cure}().numpy() instead."
+                ));
+            }
             return to_numpy(py, &t);
         }
         let t = t.alias();
-        let host = enter(py, Work::Elements(t.numel()), move || ops::to_device(&t, Device::Cpu))?;
+        let host = enter(py, Work::Elements(t.numel()), move || {
+            ops::lazy::resolve(&ops::to_device(&t, Device::Cpu)?)
+        })?;
         to_numpy(py, &host)
     }
 }

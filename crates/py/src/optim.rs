@@ -2,6 +2,7 @@
 //! Parameters that are not dense, or share memory with one another, take one call each on copies.
 
 use crate::enter::{Work, enter};
+use crate::error::IntoPy;
 use crate::tensor::PyTensor;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -19,7 +20,21 @@ fn list(name: &str, o: &Bound<PyAny>) -> PyResult<Vec<Tensor>> {
         PyTypeError::new_err(format!("optimizer step: {name} must be a list of Tensors, but holds a {kind}"))
     };
     let read = |x: &Bound<PyAny>| match x.cast::<PyTensor>() {
-        Ok(t) => Ok(t.get().tensor(py)),
+        Ok(t) => {
+            let t = t.get().tensor(py);
+            if !t.is_lazy() && !t.dtype().is_complex() {
+                return Ok(t);
+            }
+            // A gradient may be a conjugate view; a parameter or a state is written to.
+            if t.is_lazy() && name != "grads" {
+                return Err(PyTypeError::new_err(format!(
+                    "optimizer step: {name} holds a conjugate view; use resolve_conj()"
+                )));
+            }
+            let t = ops::lazy::resolve(&t.alias()).py(py)?;
+            // Complex numbers are stepped part by part.
+            if t.dtype().is_complex() { ops::complex::view_as_real(&t).py(py) } else { Ok(t) }
+        }
         Err(_) => Err(wrong(x)),
     };
     if let Ok(l) = o.cast::<PyList>() {

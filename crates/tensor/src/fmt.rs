@@ -115,11 +115,11 @@ impl Formatter {
 }
 
 /// An integer or a truth value.
-fn exact(s: Scalar, d: DType) -> String {
+fn exact(s: Scalar) -> String {
     match s {
         Scalar::Bool(true) => "True".into(),
         Scalar::Bool(false) => "False".into(),
-        Scalar::Int(i) if d == DType::U64 => (i as u64).to_string(),
+        Scalar::UInt(i) => i.to_string(),
         Scalar::Int(i) => i.to_string(),
         s => number(s.f64(), 4, false),
     }
@@ -173,7 +173,7 @@ impl Printer<'_> {
                 format!("{r}{plus}{i}")
             }
             (_, s) if self.real.float => self.real.pad(self.real.text(s.f64())),
-            (_, s) => self.real.pad(exact(s, self.t.dtype())),
+            (_, s) => self.real.pad(exact(s)),
         }
     }
 
@@ -219,7 +219,7 @@ fn body(t: &Tensor, o: Options, indent: usize) -> Result<String> {
     if t.numel() == 0 {
         return Ok("[]".into());
     }
-    let host = crate::ops::to_device(&t.alias(), Device::Cpu)?;
+    let host = crate::ops::to_device(&crate::ops::lazy::resolve(&t.alias())?, Device::Cpu)?;
     let summarize = t.numel() > o.threshold;
     let mut seen = Vec::new();
     visit(&host, 0, 0, summarize, o.edgeitems, &mut |s| seen.push(s));
@@ -231,7 +231,7 @@ fn body(t: &Tensor, o: Options, indent: usize) -> Result<String> {
     } else if t.dtype().is_float() {
         (Formatter::new(&seen.iter().map(|s| s.f64()).collect::<Vec<_>>(), &o), None)
     } else {
-        (Formatter::integers(seen.iter().map(|s| exact(*s, t.dtype())), &o), None)
+        (Formatter::integers(seen.iter().map(|s| exact(*s)), &o), None)
     };
     Ok(Printer { t: &host, o, summarize, real, imag }.block(0, 0, indent))
 }

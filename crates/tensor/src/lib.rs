@@ -11,7 +11,7 @@ pub mod tensor;
 
 pub use pyrite_core as core;
 pub use pyrite_core::{DType, Device, Error, Kind, Layout, Result, Scalar};
-pub use tensor::{MemoryFormat, Tensor};
+pub use tensor::{Lazy, MemoryFormat, Tensor};
 
 use std::sync::OnceLock;
 

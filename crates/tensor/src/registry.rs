@@ -233,13 +233,26 @@ impl Args<'_> {
 
 /// Runs one overload. `out`, if given, receives the result (resized if need be) and is returned.
 pub fn call(call: Call, args: &Args, out: Option<&[Tensor]>) -> Result<Value> {
+    let marked = |a: &Arg| match a {
+        Arg::Tensor(t) => t.is_lazy(),
+        Arg::Tensors(list) => list.iter().any(Tensor::is_lazy),
+        _ => false,
+    };
+    if args.v.iter().any(marked) || out.is_some_and(|l| l.iter().any(Tensor::is_lazy)) {
+        return crate::ops::lazy::call(call, args, out);
+    }
+    run(call, args, out)
+}
+
+/// [`call`] for arguments that need no look at their marks.
+pub(crate) fn run(call: Call, args: &Args, out: Option<&[Tensor]>) -> Result<Value> {
     match (call, out) {
         (Call::Fn(f), None) => f(args),
         (Call::Row(r), None) => crate::ops::elementwise::call_row(r, args, None),
         (Call::RowInplace(r), None) => crate::ops::elementwise::call_row_inplace(r, args),
         (Call::Row(r), Some([o])) => crate::ops::elementwise::call_row(r, args, Some(o)),
         (c, Some(outs)) => {
-            let v = self::call(c, args, None)?;
+            let v = run(c, args, None)?;
             crate::ops::copy_to_outs(args.op, v, outs)
         }
     }

@@ -7,10 +7,26 @@ use pyrite_core::plan::Operand;
 use pyrite_core::{Arr, Backend, DType, Device, Elem, Layout, Result, Scalar, Storage, bail, ensure};
 use std::sync::{Arc, OnceLock};
 
+/// What is still to be done to a tensor's elements when they are read (`ops::lazy`): only complex tensors
+/// are conjugated, only real views of their parts negated.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Lazy {
+    pub conj: bool,
+    pub neg: bool,
+}
+
+impl Lazy {
+    /// Both, one after the other.
+    pub fn with(self, o: Lazy) -> Lazy {
+        Lazy { conj: self.conj ^ o.conj, neg: self.neg ^ o.neg }
+    }
+}
+
 pub(crate) struct Impl {
     pub storage: Storage,
     pub layout: Layout,
     pub dtype: DType,
+    pub lazy: Lazy,
     pub meta: OnceLock<Arc<Meta>>,
 }
 
@@ -46,7 +62,19 @@ pub fn backend(device: Device) -> Result<&'static dyn Backend> {
 impl Tensor {
     /// Wraps parts. The layout must lie inside the storage; view functions guarantee it.
     pub fn from_parts(storage: Storage, layout: Layout, dtype: DType) -> Tensor {
-        Tensor(Arc::new(Impl { storage, layout, dtype, meta: OnceLock::new() }))
+        Tensor(Arc::new(Impl { storage, layout, dtype, lazy: Lazy::default(), meta: OnceLock::new() }))
+    }
+
+    /// The same memory under another mark, without history.
+    pub fn marked(&self, lazy: Lazy) -> Tensor {
+        let (storage, layout) = (self.0.storage.clone(), self.0.layout.clone());
+        Tensor(Arc::new(Impl { storage, layout, dtype: self.0.dtype, lazy, meta: OnceLock::new() }))
+    }
+
+    /// The same memory and mark under another layout, without history.
+    pub fn with_layout(&self, layout: Layout) -> Tensor {
+        let (storage, dtype, lazy) = (self.0.storage.clone(), self.0.dtype, self.0.lazy);
+        Tensor(Arc::new(Impl { storage, layout, dtype, lazy, meta: OnceLock::new() }))
     }
 
     /// The same autograd identity (grad, history, hooks) over other data: what `x.data = y` makes.
@@ -57,6 +85,7 @@ impl Tensor {
             storage: data.0.storage.clone(),
             layout: data.0.layout.clone(),
             dtype: data.0.dtype,
+            lazy: data.0.lazy,
             meta,
         }))
     }
@@ -226,6 +255,17 @@ impl Tensor {
         Arc::strong_count(&self.0)
     }
 
+    /// What is still to be done to the elements.
+    #[inline]
+    pub fn lazy(&self) -> Lazy {
+        self.0.lazy
+    }
+    /// Must the elements be conjugated or negated before a kernel sees them (`ops::lazy::resolve`)?
+    #[inline]
+    pub fn is_lazy(&self) -> bool {
+        self.0.lazy != Lazy::default()
+    }
+
     // ---- raw access for kernels ----------------------------------------------------------------
 
     /// The address of the first element (the layout's offset included).
@@ -236,11 +276,13 @@ impl Tensor {
     /// This tensor as kernels see it.
     #[inline]
     pub fn arr(&self) -> Arr<'_> {
+        debug_assert!(!self.is_lazy(), "a kernel would see a marked tensor");
         Arr { ptr: self.ptr(), dtype: self.0.dtype, shape: self.shape(), strides: self.strides() }
     }
     /// This tensor as an operand of a plan.
     #[inline]
     pub fn operand(&self) -> Operand<'_> {
+        debug_assert!(!self.is_lazy(), "a kernel would see a marked tensor");
         Operand { ptr: self.0.storage.ptr(), dtype: self.0.dtype, layout: &self.0.layout }
     }
 
@@ -261,7 +303,7 @@ impl Tensor {
             // SAFETY: as above, through the device's copy.
             unsafe { self.backend()?.transfer(bytes.as_mut_ptr(), self.ptr(), size, true)? };
         }
-        Ok(scalar_from_bytes(&bytes, self.dtype()))
+        Ok(crate::ops::lazy::flip(scalar_from_bytes(&bytes, self.dtype()), self.lazy()))
     }
 }
 
@@ -293,7 +335,7 @@ pub fn scalar_from_bytes(b: &[u8; 16], d: DType) -> Scalar {
         DType::I64 => Scalar::Int(get!(i64)),
         DType::U16 => Scalar::Int(get!(u16) as i64),
         DType::U32 => Scalar::Int(get!(u32) as i64),
-        DType::U64 => Scalar::Int(get!(u64) as i64),
+        DType::U64 => Scalar::from(get!(u64)),
         DType::F16 => Scalar::Float(half::f16::from_bits(get!(u16)).to_f64()),
         DType::BF16 => Scalar::Float(half::bf16::from_bits(get!(u16)).to_f64()),
         DType::F32 => Scalar::Float(f(0)),

@@ -27,8 +27,20 @@ class _PerParameter(Optimizer):
                         continue
                     if group["maximize"]:
                         g = -g
-                    self._update(p, g, self.state[p], group)
+                    if p.is_complex():
+                        self._update_parts(p, g.resolve_conj(), self.state[p], group)
+                    else:
+                        self._update(p, g, self.state[p], group)
         return loss
+
+    def _update_parts(self, p, g, state, group):
+        """Steps real and imaginary parts as if they were parameters of their own, as PyTorch does."""
+        is_tensor = lambda v: isinstance(v, _C.Tensor)  # noqa: E731
+        parts = {k: _C.view_as_real(v) if is_tensor(v) and v.is_complex() else v for k, v in state.items()}
+        p = _C.view_as_real(p)
+        self._update(p, _C.view_as_real(g), parts, group)
+        for k, v in parts.items():
+            state[k] = _C.view_as_complex(v) if is_tensor(v) and v.shape == p.shape else v
 
     def _update(self, p, g, state, group):
         raise NotImplementedError
@@ -86,7 +98,9 @@ class Adagrad(_PerParameter):
             for p in group["params"]:
                 state = self.state[p]
                 state["step"] = new_step()
-                state["sum"] = _C.full_like(p, group["initial_accumulator_value"], requires_grad=False)
+                start = group["initial_accumulator_value"]
+                start = complex(start, start) if p.is_complex() else start
+                state["sum"] = _C.full_like(p, start, requires_grad=False)
 
     def share_memory(self):
         """Moves the sums to shared memory."""

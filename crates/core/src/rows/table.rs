@@ -278,9 +278,9 @@ pyrite_table::rows! {
     /// `log(sigmoid(x))`.
     logsigmoid(x: float) = minimum(x, 0.0) - log1p(exp(-abs(x))); grad x: g * sigmoid(-x); at "nn";
     /// `x / (1 + |x|)`.
-    softsign(x: float) = x / (1.0 + abs(x)); grad x: g / ((1.0 + abs(x)) * (1.0 + abs(x))); at "nn";
+    softsign(x: float) = x / (1.0 + abs(x)); grad x: g / ((1.0 + abs(x)) * (1.0 + abs(x))); at "nn"; flag parts;
     /// `x - tanh(x)`.
-    tanhshrink(x: float) = x - tanh(x); grad x: g * t * t where t = tanh(x); at "nn";
+    tanhshrink(x: float) = x - tanh(x); grad x: g * t * t where t = tanh(x); at "nn"; flag complex;
     /// x clipped to `min_val`..`max_val`.
     hardtanh(x: num; min_val = -1.0, max_val = 1.0) = minimum(maximum(x, min_val), max_val);
         grad x: select(both(gt(x, min_val), lt(x, max_val)), g, 0.0); at "nn";

@@ -172,7 +172,7 @@ pub fn sinh(a: Z) -> Z {
     }
     let (s, c) = a.im.sin_cos();
     let im = a.re.cosh() * s;
-    z(if a.re == 0.0 { a.re } else { a.re.sinh() * c }, im)
+    z(if c.is_nan() && a.re == 0.0 { a.re } else { a.re.sinh() * c }, im)
 }
 
 #[inline(never)]
@@ -189,8 +189,7 @@ pub fn cosh(a: Z) -> Z {
         return z(e.re, if a.re < 0.0 { -e.im } else { e.im });
     }
     let (s, c) = a.im.sin_cos();
-    let im = if a.re == 0.0 { 0.0 } else { a.re.sinh() * s };
-    z(a.re.cosh() * c, im)
+    z(a.re.cosh() * c, if s.is_nan() && a.re == 0.0 { 0.0 } else { a.re.sinh() * s })
 }
 
 #[inline(never)]
@@ -198,7 +197,7 @@ pub fn tanh(a: Z) -> Z {
     if a.re.abs() > 22.0 {
         let one = 1f64.copysign(a.re);
         if !a.im.is_finite() {
-            return if a.re.is_infinite() { z(one, 0.0) } else { z(f64::NAN, f64::NAN) };
+            return if a.re.is_infinite() { z(one, 0f64.copysign(a.im)) } else { z(f64::NAN, f64::NAN) };
         }
         let (s, c) = a.im.sin_cos();
         return z(one, 4.0 * s * c * (-2.0 * a.re.abs()).exp());
@@ -284,8 +283,9 @@ pub fn atanh(a: Z) -> Z {
         };
         (re, FRAC_PI_2.copysign(y))
     } else if x == 1.0 {
-        let re = ((4.0 + y * y).sqrt().sqrt() / r.sqrt()).ln();
-        (if y == 0.0 { f64::INFINITY } else { re }, 0.5 * (FRAC_PI_2 + (r * 0.5).atan()).copysign(y))
+        // Also for the smallest y, whose logarithm is still a number; at 0 this is infinite.
+        let re = 0.25 * (4.0 + y * y).ln() - 0.5 * y.abs().ln();
+        (re, 0.5 * (FRAC_PI_2 + (r * 0.5).atan()).copysign(y))
     } else {
         let d = 1.0 - x;
         let re = 0.25 * (4.0 * x / (d * d + r * r)).ln_1p();

@@ -348,7 +348,8 @@ fn roots(how: &How, outputs: &[Edge]) -> Result<SmallVec<[(Edge, Tensor); 1]>> {
                     g.dtype(),
                     dtype
                 );
-                if g.dtype() == dtype { g.clone() } else { ops::to_dtype(g, dtype)? }
+                let g = ops::lazy::resolve(g)?;
+                if g.dtype() == dtype { g } else { ops::to_dtype(&g, dtype)? }
             }
             None => {
                 ensure!(
@@ -581,6 +582,10 @@ fn check(node: &Node, back: &mut Grads) -> Result<()> {
                         node.name, t.shape(), shape
                     ),
                 }
+            }
+            let Some(t) = g.as_ref() else { continue };
+            if t.is_lazy() {
+                *g = Some(ops::lazy::resolve(t)?);
             }
             let Some(t) = g.as_ref() else { continue };
             if t.dtype() != dtype {

@@ -237,6 +237,7 @@ impl Tensor {
         } else if self.meta().is_none() {
             return Ok(());
         }
+        let g = g.map(|g| crate::ops::lazy::resolve(&g)).transpose()?;
         // The old gradient is dropped after the lock is gone: its graph may be long.
         let old = std::mem::replace(&mut self.meta_or_new().lock().grad, g);
         drop(old);
@@ -250,7 +251,7 @@ impl Tensor {
 
     /// A new tensor object over the same data, without history and without identity.
     pub fn alias(&self) -> Tensor {
-        Tensor::from_parts(self.storage().clone(), self.layout().clone(), self.dtype())
+        self.with_layout(self.layout().clone())
     }
 
     /// The tensor this one is a view of, if it is one.

@@ -153,7 +153,8 @@ impl Saved {
                     Mark::Part(_) => Layout::contiguous(self.tensor.shape()),
                     _ => self.tensor.layout().clone(),
                 };
-                Ok(Some(Tensor::from_parts(bytes, layout, self.tensor.dtype())))
+                let old = Tensor::from_parts(bytes, layout, self.tensor.dtype());
+                Ok(Some(if self.tensor.is_lazy() { old.marked(self.tensor.lazy()) } else { old }))
             }
             Some(Kept::Lost(who)) => self.stale(node, now, Some((&who.0, who.1))),
             None => self.stale(node, now, None),
@@ -210,6 +211,7 @@ impl Saved {
             storage: t.storage.clone(),
             layout: t.layout.clone(),
             dtype: t.dtype,
+            lazy: t.lazy,
             meta,
         })))
     }

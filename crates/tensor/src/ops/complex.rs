@@ -3,11 +3,11 @@
 //! gradients follow PyTorch (the conjugate Wirtinger derivative: the direction of steepest descent).
 
 use super::Operand;
-use super::view::track_as;
+use super::view::track_view;
 use crate::autograd::{self, Save, needs_grad};
 use crate::op;
 use crate::registry::{Op, Value};
-use crate::tensor::Tensor;
+use crate::tensor::{Lazy, Tensor};
 use pyrite_core::rows::table::id;
 use pyrite_core::rows::{Row, flag};
 use pyrite_core::{DType, Layout, Result, Scalar, bail, ensure};
@@ -35,6 +35,11 @@ fn paired_layout(l: &Layout) -> Option<Layout> {
     Some(Layout::new(n.1, strides.as_slice(), l.offset() / 2))
 }
 
+/// The parts in memory, untracked.
+fn parts(t: &Tensor) -> Tensor {
+    Tensor::from_parts(t.storage().clone(), parts_layout(t.layout()), t.dtype().real())
+}
+
 /// A complex tensor as a real one with a last dimension of size 2: a view.
 pub fn view_as_real(t: &Tensor) -> Result<Tensor> {
     ensure!(
@@ -43,8 +48,12 @@ pub fn view_as_real(t: &Tensor) -> Result<Tensor> {
         "view_as_real is only supported for complex tensors, got dtype {}",
         t.dtype()
     );
-    let layout = parts_layout(t.layout());
-    Ok(track_as("ViewAsRealBackward0", t, layout, t.dtype().real(), to_complex))
+    ensure!(
+        !t.is_lazy(),
+        Runtime,
+        "view_as_real doesn't work on unresolved conjugated tensors.  To resolve the conjugate tensor so you can view it as real, use self.resolve_conj(); however, be warned that the resulting tensor will NOT alias the original."
+    );
+    Ok(track_view("ViewAsRealBackward0", t, parts(t), to_complex))
 }
 
 /// Pairs along the last dimension as complex numbers: a view.
@@ -69,7 +78,13 @@ pub fn view_as_complex(t: &Tensor) -> Result<Tensor> {
             t.layout().offset()
         )
     };
-    Ok(track_as("ViewAsComplexBackward0", t, layout, t.dtype().complex(), view_as_real))
+    ensure!(
+        !t.is_lazy(),
+        Runtime,
+        "view_as_complex doesn't work on unresolved negated tensors; use resolve_neg()"
+    );
+    let v = Tensor::from_parts(t.storage().clone(), layout, t.dtype().complex());
+    Ok(track_view("ViewAsComplexBackward0", t, v, view_as_real))
 }
 
 /// As [`view_as_complex`], by a copy where the memory does not fit.
@@ -85,18 +100,40 @@ pub fn real(t: &Tensor) -> Result<Tensor> {
     if !t.dtype().is_complex() {
         return Ok(t.clone());
     }
-    super::select(&view_as_real(t)?, -1, 0)
+    part(t, 0)
 }
 
 /// The imaginary part as a view.
 pub fn imag(t: &Tensor) -> Result<Tensor> {
     ensure!(t.dtype().is_complex(), Runtime, "imag is not implemented for tensors with non-complex dtypes.");
-    super::select(&view_as_real(t)?, -1, 1)
+    part(t, 1)
 }
 
-/// The conjugate; a real tensor itself.
-pub fn conj(t: &Tensor) -> Result<Tensor> {
+/// Part 0 (real) or 1 (imaginary); of a conjugate the latter is marked as negative.
+fn part(t: &Tensor, k: i64) -> Result<Tensor> {
+    let layout = parts_layout(t.layout()).select(t.ndim(), k)?;
+    let v = Tensor::from_parts(t.storage().clone(), layout, t.dtype().real());
+    let l = t.lazy();
+    let v = v.marked(Lazy { conj: false, neg: l.neg ^ (l.conj && k == 1) });
+    let name = if k == 0 { "RealBackward0" } else { "ImagBackward0" };
+    Ok(track_view(name, t, v, move |g| {
+        let zero = Tensor::zeros(g.shape(), g.dtype(), g.device())?;
+        if k == 0 { complex(g, &zero) } else { complex(&zero, g) }
+    }))
+}
+
+/// The conjugate, computed; a real tensor itself.
+pub fn conj_now(t: &Tensor) -> Result<Tensor> {
     if t.dtype().is_complex() { super::conj_physical(t) } else { Ok(t.clone()) }
+}
+
+/// The conjugate as a marked view (`ops::lazy`); a real tensor itself.
+pub fn conj(t: &Tensor) -> Result<Tensor> {
+    if !t.dtype().is_complex() {
+        return Ok(t.clone());
+    }
+    let v = t.marked(t.lazy().with(Lazy { conj: true, neg: false }));
+    Ok(track_view("ConjBackward0", t, v, conj_now))
 }
 
 /// The complex tensor with these parts.
@@ -182,7 +219,7 @@ pub fn sgn(t: &Tensor) -> Result<Tensor> {
             let zero = super::eq(&a.detach(), 0.0)?;
             let g = super::div(&cx.grad(0)?, &super::masked_fill(&a, &zero, 1.0.into())?)?;
             let s = sgn(x)?;
-            let along = real(&super::mul(&g, &conj(&s)?)?)?;
+            let along = real(&super::mul(&g, &conj_now(&s)?)?)?;
             let d = super::sub(&g, &super::mul(&along, &s)?)?;
             Ok(smallvec![Some(super::masked_fill(&d, &zero, 0.0.into())?)])
         });
@@ -240,10 +277,32 @@ pub(super) fn from_parts(row: &Row, ops: &[Operand]) -> Option<Result<Tensor>> {
     };
     Some(match row.id {
         id::ABS => abs(t),
+        id::SOFTSIGN => abs(t).and_then(|a| super::div(*t, &super::add(&a, 1.0)?)),
         id::ISINF => both(super::isinf, |a, b| super::logical_or(a, b)),
         id::ISFINITE => both(super::isfinite, |a, b| super::logical_and(a, b)),
         _ => return None,
     })
+}
+
+/// A product of `x` and `w` with a bias, on complex operands from four products of their parts.
+pub(super) fn bilinear(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    f: impl Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>,
+) -> Result<Tensor> {
+    if !x.dtype().is_complex() || !w.dtype().is_complex() {
+        return f(x, w, bias);
+    }
+    let part = |t: &Tensor| Ok::<_, pyrite_core::Error>((real(t)?, imag(t)?));
+    let ((xr, xi), (wr, wi)) = (part(x)?, part(w)?);
+    let (br, bi) = match bias {
+        Some(b) if b.dtype().is_complex() => (Some(real(b)?), Some(imag(b)?)),
+        b => (b.cloned(), None),
+    };
+    let re = super::sub(&f(&xr, &wr, br.as_ref())?, &f(&xi, &wi, None)?)?;
+    let im = super::add(&f(&xr, &wi, bi.as_ref())?, &f(&xi, &wr, None)?)?;
+    complex(&re, &im)
 }
 
 // ---- transposes ---------------------------------------------------------------------------------
@@ -324,7 +383,7 @@ pub fn register(list: &mut Vec<Op>) {
         list,
         "conj",
         FUNCTION | METHOD,
-        "The complex conjugate; a real tensor itself.",
+        "The complex conjugate as a view that is marked: its elements are conjugated when they are read. A real tensor itself.",
         "input: Tensor",
         |a| Ok(conj(a.tensor(0)?)?.into())
     );

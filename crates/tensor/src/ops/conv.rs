@@ -516,9 +516,17 @@ fn transposed_3d(
 
 type Fwd = fn(&Tensor, &Tensor, Option<&Tensor>, &[i64], Padding, &[i64], i64) -> Result<Tensor>;
 
+/// Complex operands part by part.
+fn convolve(a: &Args, f: Fwd, p: Padding) -> Result<Value> {
+    let (stride, dilation, groups) = (a.ints(3)?, a.ints(5)?, a.int(6)?);
+    let y = super::complex::bilinear(a.tensor(0)?, a.tensor(1)?, a.tensor_opt(2)?, |x, w, b| {
+        f(x, w, b, stride, p, dilation, groups)
+    });
+    Ok(y?.into())
+}
+
 fn call(a: &Args, f: Fwd) -> Result<Value> {
-    let p = Padding::Sizes(a.ints(4)?);
-    Ok(f(a.tensor(0)?, a.tensor(1)?, a.tensor_opt(2)?, a.ints(3)?, p, a.ints(5)?, a.int(6)?)?.into())
+    convolve(a, f, Padding::Sizes(a.ints(4)?))
 }
 
 fn call_named(a: &Args, f: Fwd) -> Result<Value> {
@@ -527,7 +535,7 @@ fn call_named(a: &Args, f: Fwd) -> Result<Value> {
         "valid" => Padding::Valid,
         other => bail!(Runtime, "Invalid padding string: '{other}' (expected 'same' or 'valid')"),
     };
-    Ok(f(a.tensor(0)?, a.tensor(1)?, a.tensor_opt(2)?, a.ints(3)?, p, a.ints(5)?, a.int(6)?)?.into())
+    convolve(a, f, p)
 }
 
 fn call_transposed<const N: usize>(a: &Args) -> Result<Value> {
@@ -538,7 +546,10 @@ fn call_transposed<const N: usize>(a: &Args) -> Result<Value> {
         groups: a.int(6)?,
         dilation: a.ints(7)?,
     };
-    Ok(conv_transpose::<N>(a.tensor(0)?, a.tensor(1)?, a.tensor_opt(2)?, t)?.into())
+    let y = super::complex::bilinear(a.tensor(0)?, a.tensor(1)?, a.tensor_opt(2)?, |x, w, b| {
+        conv_transpose::<N>(x, w, b, t)
+    });
+    Ok(y?.into())
 }
 
 macro_rules! convolutions {

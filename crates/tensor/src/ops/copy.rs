@@ -14,6 +14,9 @@ pub fn copy_raw(dst: &Tensor, src: &Tensor) -> Result<()> {
     if dst.numel() == 0 {
         return Ok(());
     }
+    if dst.is_lazy() || src.is_lazy() {
+        return super::lazy::copy_raw(dst, src);
+    }
     let sizes: smallvec::SmallVec<[i64; 6]> = dst.shape().iter().map(|s| *s as i64).collect();
     if dst.device() == src.device() {
         let l = src.layout().expand(&sizes)?;
@@ -71,11 +74,11 @@ pub fn clone_like(t: &Tensor, like: &Tensor) -> Result<Tensor> {
 
 /// `t` itself if it is row-major without gaps, else a copy that is.
 pub fn contiguous(t: &Tensor) -> Result<Tensor> {
-    if t.is_contiguous() { Ok(t.clone()) } else { clone_format(t, MemoryFormat::Contiguous) }
+    if t.is_contiguous() && !t.is_lazy() { Ok(t.clone()) } else { clone_format(t, MemoryFormat::Contiguous) }
 }
 
 pub fn contiguous_format(t: &Tensor, f: MemoryFormat) -> Result<Tensor> {
-    if is_contiguous_format(t, f) { Ok(t.clone()) } else { clone_format(t, f) }
+    if is_contiguous_format(t, f) && !t.is_lazy() { Ok(t.clone()) } else { clone_format(t, f) }
 }
 
 pub fn is_contiguous_format(t: &Tensor, f: MemoryFormat) -> bool {
@@ -166,7 +169,8 @@ pub fn fill_(t: &Tensor, value: Scalar) -> Result<()> {
     );
     let recording = needs_grad(&[t]);
     if t.numel() > 0 {
-        t.backend()?.fill(t.arr(), value)?;
+        let plain = t.marked(crate::Lazy::default());
+        t.backend()?.fill(plain.arr(), super::lazy::flip(value, t.lazy()))?;
     }
     t.storage().bump_version();
     if recording {
@@ -220,6 +224,13 @@ pub fn copy_to_outs(op: &str, v: Value, outs: &[Tensor]) -> Result<Value> {
             !(r.requires_grad() || is_grad_enabled() && o.requires_grad()),
             Runtime,
             "{op}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
+        );
+        ensure!(
+            r.dtype() == o.dtype() || !matches!(op, "complex" | "polar"),
+            Runtime,
+            "{op}: Expected object of scalar type {} but got scalar type {} for argument 'out'",
+            r.dtype().name(),
+            o.dtype().name()
         );
         ensure!(
             r.dtype().can_cast(o.dtype()),

@@ -205,6 +205,13 @@ pub(super) fn launch(
                 list.push(t.operand());
             }
             Operand::Number(s) => {
+                ensure!(
+                    !matches!(s, Scalar::UInt(_)) || !compute.is_int() || compute == DType::U64,
+                    Runtime,
+                    "{}: value cannot be converted to type {} without overflow",
+                    row.name,
+                    compute.name()
+                );
                 numbers[i] = s.to_bytes(compute);
                 host |= 1 << (i + 1);
                 list.push(PlanOperand {
@@ -226,7 +233,7 @@ pub(super) fn launch(
 #[inline]
 fn uniform<'a>(row: &Row, ops: &[Operand<'a>]) -> Option<&'a Tensor> {
     let Operand::Tensor(first) = ops[0] else { return None };
-    if row.has(flag::CONDITION | flag::INTZERO | flag::INTSELF) || !first.is_contiguous() {
+    if row.has(flag::CONDITION | flag::INTZERO | flag::INTSELF) || first.is_lazy() || !first.is_contiguous() {
         return None;
     }
     let dtype = first.dtype();
@@ -234,6 +241,7 @@ fn uniform<'a>(row: &Row, ops: &[Operand<'a>]) -> Option<&'a Tensor> {
         let fits = match o {
             Operand::Tensor(t) => {
                 t.dtype() == dtype
+                    && !t.is_lazy()
                     && t.shape() == first.shape()
                     && t.is_contiguous()
                     && t.device() == first.device()
@@ -319,6 +327,24 @@ fn pow_row<'a>(ops: &[Operand<'a>]) -> Option<(&'static Row, Operands<'a>)> {
     }
 }
 
+/// The operands without marks (`ops::lazy`), if any has one.
+#[inline]
+fn resolved(ops: &[Operand]) -> Result<Option<SmallVec<[Option<Tensor>; 4]>>> {
+    if !ops.iter().any(|o| matches!(o, Operand::Tensor(t) if t.is_lazy())) {
+        return Ok(None);
+    }
+    let plain = ops.iter().map(|o| match o {
+        Operand::Tensor(t) if t.is_lazy() => super::lazy::resolve(t).map(Some),
+        _ => Ok(None),
+    });
+    plain.collect::<Result<_>>().map(Some)
+}
+
+/// `ops` with replacements.
+fn borrow<'a>(ops: &[Operand<'a>], plain: &'a [Option<Tensor>]) -> Operands<'a> {
+    ops.iter().zip(plain).map(|(o, p)| p.as_ref().map_or(*o, Operand::Tensor)).collect()
+}
+
 /// A row on operands, out of place. This is what every elementwise op is.
 pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tensor> {
     if let Some((row, ops)) = reroute(row, ops) {
@@ -339,6 +365,9 @@ pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tens
             record(row, &types, ops, params, &out, None)?;
         }
         return Ok(out);
+    }
+    if let Some(plain) = resolved(ops)? {
+        return run(row, &borrow(ops, &plain), params);
     }
     let types = resolve(row, ops, params)?;
     if row.has(flag::INTSELF)
@@ -367,6 +396,16 @@ pub fn run_out(row: &'static Row, ops: &[Operand], params: &[Scalar], out: &Tens
     }
     if let Some(y) = complex::from_parts(row, ops) {
         return match super::copy_to_outs(row.name, Value::Tensor(y?), std::slice::from_ref(out))? {
+            Value::Tensor(t) => Ok(t),
+            _ => Ok(out.clone()),
+        };
+    }
+    if let Some(plain) = resolved(ops)? {
+        return run_out(row, &borrow(ops, &plain), params, out);
+    }
+    if out.is_lazy() {
+        return match super::copy_to_outs(row.name, run(row, ops, params)?.into(), std::slice::from_ref(out))?
+        {
             Value::Tensor(t) => Ok(t),
             _ => Ok(out.clone()),
         };
@@ -441,6 +480,15 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
         row.name
     );
     inplace::check(row.name, target)?;
+    if let Some(plain) = resolved(ops)? {
+        // Through a copy without the mark, and back.
+        let ops = borrow(ops, &plain);
+        run_inplace(row, &ops, params)?;
+        return match ops[0] {
+            Operand::Tensor(t) if target.is_lazy() => super::copy_(target, t),
+            _ => Ok(()),
+        };
+    }
     let types = resolve(row, ops, params)?;
     ensure!(
         types.out.can_cast(target.dtype()),

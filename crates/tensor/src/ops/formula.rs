@@ -43,7 +43,7 @@ pub fn eval(
     complex: bool,
 ) -> Result<Tensor> {
     let formula = parse(&grad.text)?;
-    let g = if complex { super::complex::conj(g)? } else { g.clone() };
+    let g = if complex { super::complex::conj_now(g)? } else { g.clone() };
     let mut env = Env { row, g, inputs, output, params, lets: Vec::new() };
     for (name, e) in &formula.lets {
         let v = env.walk(e)?;
@@ -53,7 +53,7 @@ pub fn eval(
         Val::Tensor(t) => t,
         Val::Number(v) => Tensor::full(env.g.shape(), v, env.g.dtype(), env.g.device())?,
     };
-    if complex { super::complex::conj(&d) } else { Ok(d) }
+    if complex { super::complex::conj_now(&d) } else { Ok(d) }
 }
 
 impl Env<'_> {

@@ -137,6 +137,9 @@ pub fn get(t: &Tensor, idx: &[Idx]) -> Result<Tensor> {
         return super::select(t, 0, *n);
     }
     let s = split(t, idx)?;
+    if s.view.is_lazy() && !s.indices.is_empty() {
+        return index::index(&super::lazy::resolve(&s.view)?, &s.indices);
+    }
     if s.indices.is_empty() {
         return Ok(if s.view.same(t) { super::view::alias_view(t) } else { s.view });
     }
@@ -154,6 +157,11 @@ pub fn set(t: &Tensor, idx: &[Idx], value: Operand) -> Result<()> {
         );
     }
     let s = split(t, idx)?;
+    if t.is_lazy() && !s.indices.is_empty() {
+        let plain = super::lazy::resolve(t)?;
+        set(&plain, idx, value)?;
+        return super::copy_(t, &plain);
+    }
     let v = match value {
         Operand::Number(n) => {
             ensure!(
@@ -167,7 +175,7 @@ pub fn set(t: &Tensor, idx: &[Idx], value: Operand) -> Result<()> {
             }
             Tensor::full(&[], n, t.dtype(), t.device())?
         }
-        Operand::Tensor(v) => v.clone(),
+        Operand::Tensor(v) => super::lazy::resolve(v)?,
     };
     // Leading dimensions of size 1 of the value do not matter, as in NumPy.
     let mut lead = 0;

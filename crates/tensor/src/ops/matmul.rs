@@ -111,10 +111,16 @@ pub fn mm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             &[Save::Opt(wanted(a).then_some(b)), Save::Opt(wanted(b).then_some(a))],
             |cx| {
                 let g = cx.grad(0)?;
-                let da =
-                    if cx.needs(0) { Some(mm(&g, &super::conj(&super::t(cx.saved(0)?)?)?)?) } else { None };
-                let db =
-                    if cx.needs(1) { Some(mm(&super::conj(&super::t(cx.saved(1)?)?)?, &g)?) } else { None };
+                let da = if cx.needs(0) {
+                    Some(mm(&g, &super::conj_now(&super::t(cx.saved(0)?)?)?)?)
+                } else {
+                    None
+                };
+                let db = if cx.needs(1) {
+                    Some(mm(&super::conj_now(&super::t(cx.saved(1)?)?)?, &g)?)
+                } else {
+                    None
+                };
                 Ok(smallvec![da, db])
             },
         );
@@ -150,7 +156,7 @@ pub fn bmm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             &[Save::Opt(wanted(a).then_some(b)), Save::Opt(wanted(b).then_some(a))],
             |cx| {
                 let g = cx.grad(0)?;
-                let adjoint = |i: usize| super::complex::adjoint(cx.saved(i)?);
+                let adjoint = |i: usize| super::conj_now(&super::transpose(cx.saved(i)?, 1, 2)?);
                 let da = if cx.needs(0) { Some(bmm(&g, &adjoint(0)?)?) } else { None };
                 let db = if cx.needs(1) { Some(bmm(&adjoint(1)?, &g)?) } else { None };
                 Ok(smallvec![da, db])
@@ -198,6 +204,9 @@ pub fn dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// `torch.matmul`'s rules for every rank.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.is_lazy() || b.is_lazy() {
+        return matmul(&super::lazy::resolve(a)?, &super::lazy::resolve(b)?);
+    }
     match (a.ndim(), b.ndim()) {
         (0, _) | (_, 0) => bail!(
             Runtime,
@@ -316,9 +325,12 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
             &[Save::Opt(wanted(&flat).then_some(w)), Save::Opt(wanted(w).then_some(&flat))],
             |cx| {
                 let g = cx.grad(0)?;
-                let dx = if cx.needs(0) { Some(mm(&g, &super::conj(cx.saved(0)?)?)?) } else { None };
-                let dw =
-                    if cx.needs(1) { Some(mm(&super::t(&g)?, &super::conj(cx.saved(1)?)?)?) } else { None };
+                let dx = if cx.needs(0) { Some(mm(&g, &super::conj_now(cx.saved(0)?)?)?) } else { None };
+                let dw = if cx.needs(1) {
+                    Some(mm(&super::t(&g)?, &super::conj_now(cx.saved(1)?)?)?)
+                } else {
+                    None
+                };
                 let db = if cx.needs(2) { Some(super::sum(&g, Some(&[0]), false, None)?) } else { None };
                 Ok(smallvec![dx, dw, db])
             },

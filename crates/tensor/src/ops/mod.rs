@@ -13,6 +13,7 @@ pub mod embedding;
 pub mod formula;
 pub mod getitem;
 pub mod index;
+pub mod lazy;
 pub mod loss;
 pub mod matmul;
 pub mod nn_misc;
@@ -30,7 +31,7 @@ pub mod shape;
 pub mod softmax;
 pub mod view;
 
-pub use complex::conj;
+pub use complex::{conj, conj_now};
 pub use copy::*;
 pub use matmul::{linear, matmul};
 pub use pointwise::*;
@@ -65,6 +66,7 @@ pub fn register() -> Vec<Op> {
     let mut list = Vec::with_capacity(512);
     pointwise::register(&mut list);
     complex::register(&mut list);
+    lazy::register(&mut list);
     copy::register(&mut list);
     create::register(&mut list);
     view::register(&mut list);

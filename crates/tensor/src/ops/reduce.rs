@@ -170,8 +170,8 @@ fn prod_backward(cx: &mut autograd::Ctx, mask: &Mask, keepdim: bool) -> Result<a
     let g = spread(&cx.grad(0)?, x.shape(), mask, keepdim)?;
     let g = if g.dtype() == x.dtype() { g } else { super::to_dtype(&g, x.dtype())? };
     if !any_zero(&x.detach())? {
-        let y = super::conj(&spread(&y, x.shape(), mask, keepdim)?)?;
-        return Ok(smallvec![Some(super::div(&super::mul(&g, &y)?, &super::conj(&x)?)?)]);
+        let y = super::conj_now(&spread(&y, x.shape(), mask, keepdim)?)?;
+        return Ok(smallvec![Some(super::div(&super::mul(&g, &y)?, &super::conj_now(&x)?)?)]);
     }
     // Products of everything before and after each element along the reduced dimensions, which are
     // brought to the end and flattened: no division, so zeros are exact.
@@ -199,7 +199,7 @@ fn prod_backward(cx: &mut autograd::Ctx, mask: &Mask, keepdim: bool) -> Result<a
     for (i, d) in order.iter().enumerate() {
         back[*d as usize] = i as i64;
     }
-    Ok(smallvec![Some(super::mul(&g, &super::conj(&super::permute(&others, &back)?)?)?)])
+    Ok(smallvec![Some(super::mul(&g, &super::conj_now(&super::permute(&others, &back)?)?)?)])
 }
 
 /// amax / amin: the gradient is shared evenly between equal extrema.

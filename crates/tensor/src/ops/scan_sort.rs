@@ -75,7 +75,7 @@ fn cumprod_backward(g: &Tensor, x: &Tensor, y: &Tensor, d: usize) -> Result<Tens
         return Tensor::zeros(x.shape(), x.dtype(), x.device());
     }
     if !super::reduce::any_zero(x)? {
-        let (x, y) = (super::conj(x)?, super::conj(y)?);
+        let (x, y) = (super::conj_now(x)?, super::conj_now(y)?);
         return super::div(&reverse_cumsum(&super::mul(g, &y)?, d)?, &x);
     }
     let (dim, n) = (d as i64, x.shape()[d] as i64);
@@ -94,7 +94,7 @@ fn cumprod_backward(g: &Tensor, x: &Tensor, y: &Tensor, d: usize) -> Result<Tens
             Some(b) => super::mul(&tail, &b)?,
             None => tail,
         };
-        let part = super::mul(&super::narrow(g, dim, k, n - k)?, &super::conj(&others)?)?;
+        let part = super::mul(&super::narrow(g, dim, k, n - k)?, &super::conj_now(&others)?)?;
         parts.push(super::sum(&part, Some(&[dim]), true, None)?);
     }
     super::shape::cat(&parts, dim)
@@ -153,9 +153,9 @@ fn logcumsumexp(t: &Tensor, dim: i64) -> Result<Tensor> {
                 let (g, x, y) = (cx.grad(0)?, cx.saved(0)?.clone(), cx.saved(1)?.clone());
                 if g.dtype().is_complex() {
                     // conj(exp(x)) * sum over the later ones of g * conj(exp(-y)).
-                    let back = super::conj(&super::exp(&super::neg(&y)?)?)?;
+                    let back = super::conj_now(&super::exp(&super::neg(&y)?)?)?;
                     let sums = reverse_cumsum(&super::mul(&g, &back)?, d)?;
-                    return Ok(smallvec![Some(super::mul(&sums, &super::conj(&super::exp(&x)?)?)?)]);
+                    return Ok(smallvec![Some(super::mul(&sums, &super::conj_now(&super::exp(&x)?)?)?)]);
                 }
                 let zero = Operand::Number(Scalar::Float(0.0));
                 let ninf = Operand::Number(Scalar::Float(f64::NEG_INFINITY));

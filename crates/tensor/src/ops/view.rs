@@ -3,7 +3,7 @@
 use crate::autograd::{self, inplace, is_grad_enabled, mode, needs_grad};
 use crate::op;
 use crate::registry::{Op, Value};
-use crate::tensor::Tensor;
+use crate::tensor::{Lazy, Tensor};
 use pyrite_core::layout::{numel, wrap_dim};
 use pyrite_core::{Dims, Layout, Result, bail, ensure};
 use smallvec::{SmallVec, smallvec};
@@ -13,7 +13,7 @@ type LayoutFn = Arc<dyn Fn(&Layout) -> Result<Layout> + Send + Sync>;
 
 /// The same elements under another layout, untracked: for use inside ops.
 pub fn with_layout(t: &Tensor, layout: Layout) -> Tensor {
-    Tensor::from_parts(t.storage().clone(), layout, t.dtype())
+    t.with_layout(layout)
 }
 
 /// Wraps a view: its place in the graph and its base.
@@ -23,18 +23,16 @@ fn track(
     layout: Layout,
     back: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Tensor {
-    track_as(name, t, layout, t.dtype(), back)
+    track_view(name, t, with_layout(t, layout), back)
 }
 
-/// As [`track`], the elements read as another dtype: the parts of complex numbers, or pairs of reals.
-pub(super) fn track_as(
+/// As [`track`] for a view that reads its elements in another way: parts, pairs, conjugates.
+pub(super) fn track_view(
     name: &'static str,
     t: &Tensor,
-    layout: Layout,
-    dtype: pyrite_core::DType,
+    v: Tensor,
     back: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Tensor {
-    let v = Tensor::from_parts(t.storage().clone(), layout, dtype);
     if is_grad_enabled() && t.requires_grad() {
         // A view's tangent is the view of the tangent: the general rule would compute with it.
         let _hidden = autograd::forward::active().then(|| autograd::forward::Below::new(0));
@@ -408,6 +406,8 @@ pub struct Lens {
     view: Layout,
     base_parts: bool,
     view_parts: bool,
+    base_lazy: Lazy,
+    view_lazy: Lazy,
 }
 
 impl Lens {
@@ -418,32 +418,43 @@ impl Lens {
         let layout = |t: &Tensor, parts: bool| {
             if parts { super::complex::parts_layout(t.layout()) } else { t.layout().clone() }
         };
-        Lens { base: layout(base, base_parts), view: layout(view, view_parts), base_parts, view_parts }
+        Lens {
+            base: layout(base, base_parts),
+            view: layout(view, view_parts),
+            base_parts,
+            view_parts,
+            base_lazy: base.lazy(),
+            view_lazy: view.lazy(),
+        }
     }
     /// The base's gradient from the view's.
     pub fn back(&self, g: &Tensor) -> Result<Tensor> {
-        let g = into_parts(g, self.view_parts)?;
-        out_of_parts(as_strided_backward(&g, &self.base, &self.view)?, self.base_parts)
+        let g = into_parts(g, self.view_parts, self.view_lazy)?;
+        out_of_parts(as_strided_backward(&g, &self.base, &self.view)?, self.base_parts, self.base_lazy)
     }
     /// The part of the base's gradient that belongs to the view.
     pub fn of(&self, g: &Tensor) -> Result<Tensor> {
-        let g = into_parts(g, self.base_parts)?;
-        out_of_parts(as_strided_of(&g, &self.base, &self.view)?, self.view_parts)
+        let g = into_parts(g, self.base_parts, self.base_lazy)?;
+        out_of_parts(as_strided_of(&g, &self.base, &self.view)?, self.view_parts, self.view_lazy)
     }
     /// The base's gradient `g` with the view's part replaced (by zeros if `None`).
     pub fn replace(&self, g: &Tensor, part: Option<&Tensor>) -> Result<Tensor> {
-        let g = into_parts(g, self.base_parts)?;
-        let part = part.map(|p| into_parts(p, self.view_parts)).transpose()?;
-        out_of_parts(replace_slice(&g, &self.base, &self.view, part.as_ref())?, self.base_parts)
+        let g = into_parts(g, self.base_parts, self.base_lazy)?;
+        let part = part.map(|p| into_parts(p, self.view_parts, self.view_lazy)).transpose()?;
+        let g = replace_slice(&g, &self.base, &self.view, part.as_ref())?;
+        out_of_parts(g, self.base_parts, self.base_lazy)
     }
 }
 
-fn into_parts(g: &Tensor, parts: bool) -> Result<Tensor> {
-    if parts { super::complex::view_as_real(g) } else { Ok(g.clone()) }
+/// From values to what lies in memory; marks are undone by what made them.
+fn into_parts(g: &Tensor, parts: bool, lazy: Lazy) -> Result<Tensor> {
+    let g = super::lazy::apply(g, lazy)?;
+    if parts { super::complex::view_as_real(&g) } else { Ok(g) }
 }
 
-fn out_of_parts(g: Tensor, parts: bool) -> Result<Tensor> {
-    if parts { super::complex::to_complex(&g) } else { Ok(g) }
+fn out_of_parts(g: Tensor, parts: bool, lazy: Lazy) -> Result<Tensor> {
+    let g = if parts { super::complex::to_complex(&g)? } else { g };
+    super::lazy::apply(&g, lazy)
 }
 
 /// Sections along a dimension as views.
