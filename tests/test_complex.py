@@ -129,7 +129,9 @@ def test_branch_cuts_and_limits(name):
             if np.isnan(b) or (np.isinf(b) and name in ("exp", "sinh", "cosh")):
                 continue  # C leaves the sign, or the value, open
             assert a == pytest.approx(b, rel=1e-13, abs=1e-300), f"{name}({value}): {g}, expected {e}"
-            assert math.copysign(1, a) == math.copysign(1, b) or abs(b) > 0 or (name == "exp" and np.isinf(value.imag)), f"{name}({value}): {g}, expected {e}"
+            assert (
+                math.copysign(1, a) == math.copysign(1, b) or abs(b) > 0 or (name == "exp" and np.isinf(value.imag))
+            ), f"{name}({value}): {g}, expected {e}"
 
 
 @pytest.mark.parametrize("dim", [None, 0, 1, (0, 1)])
