@@ -117,6 +117,60 @@ CASES = {
         (lambda x, mode=mode: F.pad(x, (1, 2), mode=mode) ** 2, lambda: (rand(2, 3, 4),))
         for mode in ("constant", "reflect", "replicate", "circular")
     ],
+    "interpolate": [
+        (lambda x, mode=mode, kw=kw: F.interpolate(x, mode=mode, **kw), lambda n=n: (rand(2, 2, *(4, 3, 5)[:n]),))
+        for n, mode, kw in (
+            (1, "linear", {"size": 7}),
+            (2, "bilinear", {"scale_factor": 1.7}),
+            (2, "bicubic", {"size": (2, 9), "align_corners": True}),
+            (2, "bilinear", {"size": (2, 2), "antialias": True}),
+            (3, "trilinear", {"size": (6, 2, 5)}),
+            (3, "nearest", {"size": (6, 2, 5)}),
+        )
+    ],
+    "unfold": [(lambda x: F.unfold(x, (2, 3), padding=1, stride=2) ** 2, lambda: (rand(2, 2, 4, 5),))],
+    "fold": [(lambda x: F.fold(x, (4, 5), 2) ** 2, lambda: (rand(2, 8, 12),))],
+    "grid_sample": [
+        (
+            lambda x, g, mode=mode, border=border: F.grid_sample(x, g, mode, border, align_corners=False),
+            lambda n=n: (rand(2, 2, *(4, 3, 5)[:n]), unit(2, *(2, 3, 2)[:n], n) * 2.2 - 1),
+        )
+        for n, mode, border in (
+            (2, "bilinear", "zeros"),
+            (2, "bicubic", "border"),
+            (2, "bilinear", "reflection"),
+            (3, "bilinear", "border"),
+            (2, "nearest", "zeros"),
+        )
+    ],
+    "ctc_loss": [
+        (
+            lambda x: F.ctc_loss(x.log_softmax(2), torch.tensor([[1, 1], [2, 0]]), (5, 4), (2, 1), reduction="none"),
+            lambda: (rand(5, 2, 3),),
+        )
+    ],
+    "embedding_bag": [
+        (
+            lambda w, p: F.embedding_bag(classes(2, 4), w, mode="sum", per_sample_weights=p, padding_idx=1) ** 2,
+            lambda: (rand(3, 4), rand(2, 4)),
+        ),
+        (lambda w: F.embedding_bag(classes(2, 4), w, mode="mean") ** 2, lambda: (rand(3, 4),)),
+        (lambda w: F.embedding_bag(classes(2, 4), w, mode="max") ** 2, lambda: (rand(3, 4),)),
+    ],
+    # Composites, not in the registry.
+    "pdist": [(lambda x: F.pdist(x, 1.5), lambda: (rand(4, 3),))],
+    "adaptive_max_pool3d": [(lambda x: F.adaptive_max_pool3d(x, 2) ** 2, lambda: (rand(1, 2, 3, 4, 3),))],
+    "lp_pool3d": [(lambda x: F.lp_pool3d(x, 2, 2), lambda: (rand(1, 2, 4, 4, 2),))],
+    "affine_grid": [(lambda t: F.affine_grid(t, (2, 1, 3, 2), False) ** 2, lambda: (rand(2, 2, 3),))],
+    "linear_cross_entropy": [(lambda x, w: F.linear_cross_entropy(x, w, classes(4)), lambda: (rand(4, 3), rand(3, 3)))],
+    "multi_head_attention_forward": [
+        (
+            lambda q, w, b, wo: F.multi_head_attention_forward(
+                q, q, q, 4, 2, w, b, None, None, False, 0.0, wo, None, need_weights=False
+            )[0],
+            lambda: (rand(3, 2, 4), rand(12, 4), rand(12), rand(4, 4)),
+        )
+    ],
     "dropout": [(lambda x: F.dropout(x, 0.5, training=False) ** 2, lambda: (rand(4),))],
 }
 

@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::dtype::{DType, Scalar};
 use crate::plan::Plan;
 use crate::rows::RowId;
+pub use crate::spatial::*;
 use crate::storage::Storage;
 use crate::{Result, bail};
 
@@ -423,6 +424,21 @@ pub trait Backend: Send + Sync {
     fn conv(&self, geometry: &ConvGeometry, c: Conv) -> Result<()>;
     fn pool(&self, geometry: &PoolGeometry, p: Pool) -> Result<()>;
     fn index(&self, i: Index) -> Result<()>;
+    fn resample(&self, _: Resample) -> Result<()> {
+        unsupported(self.device(), "interpolation")
+    }
+    fn windows(&self, _: &WindowGeometry, _: Windows) -> Result<()> {
+        unsupported(self.device(), "unfold and fold (sliding windows)")
+    }
+    fn grid(&self, _: GridMode, _: Grid) -> Result<()> {
+        unsupported(self.device(), "grid_sample")
+    }
+    fn ctc(&self, _: Ctc) -> Result<()> {
+        unsupported(self.device(), "ctc_loss")
+    }
+    fn bag(&self, _: Bag) -> Result<()> {
+        unsupported(self.device(), "embedding_bag")
+    }
     fn rowwise(&self, r: Rowwise) -> Result<()>;
     /// Fills the dense `dst`. Returns nothing about the stream: `rng::draws` says how far it moves.
     fn random(&self, dist: Random, at: Philox, dst: Arr) -> Result<()>;

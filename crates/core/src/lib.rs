@@ -11,6 +11,7 @@ pub mod plan;
 pub mod rng;
 pub mod rows;
 pub mod site;
+pub mod spatial;
 pub mod storage;
 pub mod text;
 pub mod watch;

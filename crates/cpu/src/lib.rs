@@ -4,11 +4,14 @@
 
 pub mod alloc;
 pub mod argreduce;
+pub mod bag;
 pub mod cast;
 pub mod conv;
 pub mod conv2d;
 pub mod copy;
+pub mod ctc;
 pub mod gemm;
+pub mod grid;
 pub mod index;
 pub mod map;
 pub mod matmul;
@@ -16,11 +19,14 @@ pub mod optim;
 pub mod pool;
 pub mod pool2d;
 pub mod random;
+pub mod real;
 pub mod reduce;
+pub mod resample;
 pub mod rowwise;
 pub mod scan;
 pub mod sort;
 pub mod strided;
+pub mod windows;
 
 pub use pyrite_lanes::{simd, vecmath};
 
@@ -116,6 +122,21 @@ impl Backend for Cpu {
     }
     fn index(&self, i: Index) -> Result<()> {
         index::run(i)
+    }
+    fn resample(&self, r: Resample) -> Result<()> {
+        resample::run(&r)
+    }
+    fn windows(&self, g: &WindowGeometry, w: Windows) -> Result<()> {
+        windows::run(g, w)
+    }
+    fn grid(&self, mode: GridMode, g: Grid) -> Result<()> {
+        grid::run(mode, g)
+    }
+    fn ctc(&self, c: Ctc) -> Result<()> {
+        ctc::run(&c)
+    }
+    fn bag(&self, b: Bag) -> Result<()> {
+        bag::run(&b)
     }
     fn rowwise(&self, r: Rowwise) -> Result<()> {
         rowwise::run(r)

@@ -27,6 +27,7 @@ __all__ = [
     "multilabel_soft_margin_loss",
     "nll_loss",
     "pairwise_distance",
+    "pdist",
     "poisson_nll_loss",
     "smooth_l1_loss",
     "soft_margin_loss",
@@ -254,26 +255,45 @@ def multi_margin_loss(
     reduction = _check_reduction(reduction, size_average, reduce)
     if p not in (1, 2):
         raise ValueError("only p == 1 and p == 2 supported")
-    single = input.dim() == 1
-    if single:
-        input, target = input.unsqueeze(0), target.reshape(1)
-    y = target.unsqueeze(1)
-    loss = (margin - input.gather(1, y) + input).clamp_min(0)
+    shape = tuple(input.shape)
+    if len(shape) > 2 or 0 in shape[1:] or (len(shape) < 2 and input.numel() == 0):
+        raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {shape}")
+    single = len(shape) < 2
+    rows = input.reshape(1, -1) if single else input
+    if target.dim() > 1 or target.numel() != rows.shape[0]:
+        raise RuntimeError(f"inconsistent target size, expected {rows.shape[0]} but got {tuple(target.shape)}")
+    if weight is not None:
+        if weight.dim() != 1:
+            raise ValueError(f"weight must be one-dimensional, got {tuple(weight.shape)}")
+        if weight.numel() != rows.shape[1]:
+            raise RuntimeError(f"inconsistent weight size, expected {rows.shape[1]} but got {tuple(weight.shape)}")
+    y = target.reshape(-1, 1)
+    if y.numel() and not (0 <= int(y.min()) and int(y.max()) < rows.shape[1]):
+        raise RuntimeError(f"target out of range: expected classes in 0..{rows.shape[1] - 1}")
+    loss = (margin - rows.gather(1, y) + rows).clamp_min(0)
     if p == 2:
         loss = loss * loss
     if weight is not None:
-        loss = loss * weight.index_select(0, target).unsqueeze(1)
-    loss = loss.scatter(1, y, 0.0).sum(1) / input.shape[1]
-    return _reduce(loss[0] if single else loss, reduction)
+        loss = loss * weight.index_select(0, y.reshape(-1)).unsqueeze(1)
+    loss = loss.scatter(1, y, 0.0).sum(1) / rows.shape[1]
+    # One sample gives a number, unless its target came as a list of one.
+    return _reduce(loss.reshape(()) if single and target.dim() == 0 else loss, reduction)
 
 
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """Hinge loss between the target classes (listed first, ended by -1) and all others: (N, C) and (N, C)."""
     reduction = _check_reduction(reduction, size_average, reduce)
-    single = input.dim() == 1
+    shape = tuple(input.shape)
+    if len(shape) > 2 or 0 in shape[1:] or (len(shape) == 1 and shape[0] == 0):
+        raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {shape}")
+    single = len(shape) < 2
     if single:
-        input, target = input.unsqueeze(0), target.unsqueeze(0)
+        input, target = input.reshape(1, -1), target.reshape(1, -1)
+    if tuple(target.shape) != tuple(input.shape):
+        raise RuntimeError(f"inconsistent target size: {tuple(target.shape)} for input of size: {shape}")
     classes = input.shape[1]
+    if target.numel() and not (-1 <= int(target.min()) and int(target.max()) < classes):
+        raise RuntimeError(f"target is out of range: expected classes in 0..{classes - 1}, ended by -1")
     valid = (target < 0).to(_C.int64).cumsum(1) == 0
     index = target.clamp_min(0)
     is_target = _C.zeros(tuple(input.shape), dtype=_C.int64, device=input.device)
@@ -297,6 +317,26 @@ def cosine_similarity(x1, x2, dim=1, eps=1e-8):
 def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     """p-norm of x1 - x2 + eps over the last dimension."""
     return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
+
+
+def pdist(input, p=2.0):
+    """p-norm distances between all pairs of rows of ``input`` (N, M) -> (N (N - 1) / 2): the upper triangle by rows.
+
+    >>> torch.nn.functional.pdist(torch.tensor([[0.0], [1.0], [3.0]]))
+    tensor([1., 3., 2.])
+    """
+    if input.dim() != 2:
+        raise RuntimeError(f"pdist only supports 2D tensors, got: {input.dim()}D")
+    if not input.is_floating_point():
+        raise RuntimeError("pdist only supports floating-point dtypes")
+    if p < 0:
+        raise RuntimeError("pdist only supports non-negative p values")
+    n = input.shape[0]
+    if n <= 1:
+        return input.new_empty(0) + input.sum() * 0
+    index = _C.arange(n, device=input.device)
+    row, col = (index.unsqueeze(1) < index).nonzero().unbind(1)
+    return (input.index_select(0, row) - input.index_select(0, col)).norm(p, 1)
 
 
 def cosine_embedding_loss(input1, input2, target, margin=0.0, size_average=None, reduce=None, reduction="mean"):

@@ -5,9 +5,13 @@ Thin over `_C._nn`, where the fused kernels live; composites of tensor operation
 """
 
 from .. import _C
+from ._attention import *  # noqa: F403
 from ._losses import *  # noqa: F403
 from ._losses import _check_reduction  # noqa: F401
 from ._pooling import *  # noqa: F403
+from ._resampling import *  # noqa: F403
+from ._sequence_losses import *  # noqa: F403
+from ._sparse import *  # noqa: F403
 from ._vision import *  # noqa: F403
 
 _nn = _C._nn
@@ -39,40 +43,6 @@ def bilinear(input1, input2, weight, bias=None):
     left = left.reshape((*input1.shape[:-1], out_features, in2))
     out = (left * input2.unsqueeze(-2)).sum(-1)
     return out if bias is None else out + bias
-
-
-def embedding(
-    input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False
-):  # fmt: skip
-    """Rows of ``weight`` (num, dim) picked by integer ``input`` (*) -> (*, dim).
-
-    ``padding_idx`` is a row that gets no gradient. ``max_norm`` shrinks the rows used, in place.
-    """
-    if sparse:
-        raise NotImplementedError("embedding: sparse=True (sparse gradients) is not supported")
-    if padding_idx is not None:
-        rows = weight.shape[0]
-        if not -rows <= padding_idx < rows:
-            raise AssertionError("Padding_idx must be within num_embeddings")
-        if padding_idx < 0:
-            padding_idx += rows
-    if max_norm is not None:
-        _renorm_rows(weight, input.reshape(-1), max_norm, norm_type)
-    return _nn.embedding(
-        input, weight, padding_idx=-1 if padding_idx is None else padding_idx, scale_grad_by_freq=scale_grad_by_freq
-    )
-
-
-def _renorm_rows(weight, used, max_norm, norm_type):
-    prev = _C._set_grad_enabled(False)
-    try:
-        norms = weight.norm(norm_type, 1)
-        chosen = _C.zeros(weight.shape[0], dtype=_C.bool, device=weight.device)
-        chosen[used.to(_C.int64)] = True
-        scale = _C.where(chosen & (norms > max_norm), max_norm / (norms + 1e-7), _C.ones_like(norms))
-        weight.mul_(scale.unsqueeze(1))
-    finally:
-        _C._set_grad_enabled(prev)
 
 
 def pad(input, pad, mode="constant", value=None):
@@ -166,7 +136,26 @@ elu, elu_ = _activation("elu", "x for x > 0, else alpha * (exp(x) - 1).", ("alph
 selu, selu_ = _activation("selu", "Self-normalising ELU (Klambauer et al. 2017).")
 celu, celu_ = _activation("celu", "max(0, x) + min(0, alpha * (exp(x / alpha) - 1)).", ("alpha", 1.0))
 leaky_relu, leaky_relu_ = _activation("leaky_relu", "x for x > 0, else negative_slope * x.", ("negative_slope", 0.01))
-hardtanh, hardtanh_ = _activation("hardtanh", "x limited to [min_val, max_val].", ("min_val", -1.0), ("max_val", 1.0))
+_hardtanh, _hardtanh_ = _activation("hardtanh", "", ("min_val", -1.0), ("max_val", 1.0))
+
+
+def _check_limits(min_val, max_val):
+    if min_val > max_val:
+        raise ValueError(f"min_val cannot be greater than max_val, but got {min_val} > {max_val}")
+
+
+def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
+    """x limited to [min_val, max_val]."""
+    _check_limits(min_val, max_val)
+    return _hardtanh(input, min_val, max_val, inplace)
+
+
+def hardtanh_(input, min_val=-1.0, max_val=1.0):
+    """In-place :func:`hardtanh`."""
+    _check_limits(min_val, max_val)
+    return _hardtanh_(input, min_val, max_val)
+
+
 relu6, relu6_ = _activation("relu6", "x limited to [0, 6].")
 silu, silu_ = _activation("silu", "x * sigmoid(x).")
 mish, mish_ = _activation("mish", "x * tanh(softplus(x)) (Misra 2019).")
@@ -182,7 +171,13 @@ softsign = _nn.softsign
 logsigmoid = _nn.logsigmoid
 tanhshrink = _nn.tanhshrink
 hardshrink = _C.hardshrink
-softshrink = _nn.softshrink
+
+
+def softshrink(input, lambd=0.5, *, out=None):
+    """x moved towards zero by ``lambd``, zero where |x| <= ``lambd``."""
+    if lambd < 0:
+        raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
+    return _nn.softshrink(input, lambd) if out is None else _nn.softshrink(input, lambd, out=out)
 
 
 def sigmoid(input):
@@ -200,6 +195,8 @@ prelu = _C.prelu
 
 def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
     """Leaky ReLU whose slope is uniform in [lower, upper] in training, their mean otherwise (Xu et al. 2015)."""
+    if lower > upper:
+        raise RuntimeError(f"rrelu: Lower bound should be less than or equal to the upper bound, got {lower} > {upper}")
     if training:
 
         def op(x):

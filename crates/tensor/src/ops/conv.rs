@@ -4,11 +4,12 @@
 //! convolution the input gradient.
 
 use super::nn_misc::{compute_type, same_device, signed, sizes, want_float};
+use super::windows;
 use crate::autograd::{self, Save, needs_grad};
 use crate::op;
 use crate::registry::{Args, Op, Value};
 use crate::tensor::{MemoryFormat, Tensor};
-use pyrite_core::backend::{Conv, ConvGeometry};
+use pyrite_core::backend::{Conv, ConvGeometry, WindowGeometry};
 use pyrite_core::{Device, Dims, Result, bail, ensure};
 use smallvec::{SmallVec, smallvec};
 
@@ -164,7 +165,9 @@ fn check(
             t.dtype().name()
         );
     }
-    want_float(op, x)?;
+    if !has_other_path(x) {
+        want_float(op, x)?;
+    }
     ensure!(groups > 0, Runtime, "{op}: non-positive groups is not supported, got groups={groups}");
     let g = groups as usize;
     let channels = x.shape()[x.ndim() - n - 1];
@@ -210,6 +213,11 @@ fn check(
         );
     }
     Ok(x.ndim() == n + 2)
+}
+
+/// Integers and complex numbers have no kernel of their own: one matrix product over columns.
+fn has_other_path(x: &Tensor) -> bool {
+    x.device() == Device::Cpu && (x.dtype().is_int() || x.dtype().is_complex())
 }
 
 /// The output exists: the padded input is not smaller than the spread-out kernel.
@@ -269,6 +277,30 @@ struct Setup<const N: usize> {
     groups: usize,
 }
 
+impl<const N: usize> Setup<N> {
+    fn columns(&self, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let g = window(w, self.stride, self.pad, self.dilation);
+        unbatch(windows::conv(&self.x, w, bias, g, self.groups)?, self.batched)
+    }
+}
+
+/// The windows of a convolution with weight `w`, over three dimensions.
+fn window<const N: usize>(
+    w: &Tensor,
+    stride: [usize; N],
+    pad: [usize; N],
+    dilation: [usize; N],
+) -> WindowGeometry {
+    let mut kernel = [1; N];
+    kernel.copy_from_slice(&w.shape()[2..]);
+    WindowGeometry {
+        kernel: windows::three(kernel, 1),
+        stride: windows::three(stride, 1),
+        pad: windows::three(pad, 0),
+        dilation: windows::three(dilation, 1),
+    }
+}
+
 fn setup<const N: usize>(
     op: &str,
     x: &Tensor,
@@ -323,6 +355,9 @@ pub fn conv1d(
     groups: i64,
 ) -> Result<Tensor> {
     let s = setup::<1>("conv1d", x, w, bias, [stride, dilation], padding, groups)?;
+    if has_other_path(x) {
+        return s.columns(w, bias);
+    }
     let geo = ConvGeometry {
         stride: [1, s.stride[0]],
         pad: [0, s.pad[0]],
@@ -343,6 +378,9 @@ pub fn conv2d(
     groups: i64,
 ) -> Result<Tensor> {
     let s = setup::<2>("conv2d", x, w, bias, [stride, dilation], padding, groups)?;
+    if has_other_path(x) {
+        return s.columns(w, bias);
+    }
     let geo = ConvGeometry { stride: s.stride, pad: s.pad, dilation: s.dilation, groups: s.groups };
     unbatch(conv_nchw(&s.x, w, bias, geo)?, s.batched)
 }
@@ -357,6 +395,9 @@ pub fn conv3d(
     groups: i64,
 ) -> Result<Tensor> {
     let s = setup::<3>("conv3d", x, w, bias, [stride, dilation], padding, groups)?;
+    if has_other_path(x) {
+        return s.columns(w, bias);
+    }
     let [sd, sh, sw] = s.stride;
     let geo = ConvGeometry {
         stride: [sh, sw],
@@ -446,6 +487,10 @@ pub fn conv_transpose<const N: usize>(
     let geo =
         |a: [usize; 2], p: [usize; 2], d: [usize; 2]| ConvGeometry { stride: a, pad: p, dilation: d, groups };
     let y = match N {
+        _ if has_other_path(&x) => {
+            let g = window(w, stride, pad, dilation);
+            windows::conv_transposed(&x, w, g, groups, windows::three(out, 1))?
+        }
         1 => {
             let g = geo([1, stride[0]], [0, pad[0]], [1, dilation[0]]);
             let y =

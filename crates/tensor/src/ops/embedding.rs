@@ -73,7 +73,7 @@ fn rows_of(weight: &Tensor, idx: &Tensor, r: Rows) -> Result<Tensor> {
 }
 
 /// Zeros of `n` rows with the rows of `g` added at `idx`.
-fn rows_into(g: &Tensor, idx: &Tensor, n: usize, r: Rows) -> Result<Tensor> {
+pub(super) fn rows_into(g: &Tensor, idx: &Tensor, n: usize, r: Rows) -> Result<Tensor> {
     let mut g = g.clone();
     if let Some(p) = r.padding {
         let skip = super::eq(idx, Operand::Number(Scalar::Int(p)))?;

@@ -3,15 +3,18 @@
 
 pub mod advanced;
 pub mod attention;
+pub mod bag;
 pub mod complex;
 pub mod conv;
 pub mod copy;
 pub mod create;
+pub mod ctc;
 pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
 pub mod formula;
 pub mod getitem;
+pub mod grid;
 pub mod index;
 pub mod lazy;
 pub mod loss;
@@ -23,13 +26,16 @@ pub mod pad;
 pub mod pointwise;
 pub mod polygamma;
 pub mod pool;
+mod pool_any;
 mod record;
 pub mod reduce;
+pub mod resample;
 mod row_tangent;
 pub mod scan_sort;
 pub mod shape;
 pub mod softmax;
 pub mod view;
+pub mod windows;
 
 pub use complex::{conj, conj_now};
 pub use copy::*;
@@ -84,6 +90,11 @@ pub fn register() -> Vec<Op> {
     embedding::register(&mut list);
     attention::register(&mut list);
     nn_misc::register(&mut list);
+    resample::register(&mut list);
+    windows::register(&mut list);
+    grid::register(&mut list);
+    ctc::register(&mut list);
+    bag::register(&mut list);
     index::register(&mut list);
     scan_sort::register(&mut list);
     list

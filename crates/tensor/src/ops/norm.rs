@@ -106,6 +106,10 @@ fn channels(x: &Tensor) -> Result<Tensor> {
 
 /// Normalises every channel (dimension 1) over batch and space.
 pub fn batch_norm(x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, o: Batch) -> Result<Tensor> {
+    if x.ndim() == 1 && x.numel() == 0 {
+        // Nothing to normalise, as PyTorch has it.
+        return super::clone(x);
+    }
     ensure!(
         x.ndim() >= 2,
         Runtime,

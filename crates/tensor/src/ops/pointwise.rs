@@ -46,6 +46,7 @@ binary! {
     add ADD, sub SUB, mul MUL, div DIV, pow POW, maximum MAXIMUM, minimum MINIMUM, eq EQ, ne NE, lt LT, le LE,
     gt GT, ge GE, logical_and LOGICAL_AND, logical_or LOGICAL_OR, floor_divide FLOOR_DIVIDE, remainder REMAINDER,
     bitwise_and BITWISE_AND, bitwise_or BITWISE_OR, bitwise_xor BITWISE_XOR, atan2 ATAN2, hypot HYPOT,
+    logaddexp LOGADDEXP,
     bitwise_left_shift BITWISE_LEFT_SHIFT, bitwise_right_shift BITWISE_RIGHT_SHIFT,
 }
 
@@ -460,7 +461,7 @@ fn nan_params(a: &Args, x: &Tensor) -> Result<[Scalar; 3]> {
     Ok([get(1, 0.0)?, get(2, max)?, get(3, -max)?])
 }
 
-fn round(x: &Tensor, decimals: i64) -> Result<Tensor> {
+pub(super) fn round(x: &Tensor, decimals: i64) -> Result<Tensor> {
     ensure!(!x.dtype().is_complex(), NotImplemented, "\"round\" is not implemented for complex tensors");
     if !x.dtype().is_float() {
         return super::clone(x);

@@ -2,13 +2,14 @@
 //! pass and one along depth. Every gradient is a linear kernel whose own gradient is the forward
 //! (average) or a gather at the saved positions (maximum), so all orders of differentiation exist.
 
-use super::nn_misc::{pick, place, signed, sizes, want_float};
+use super::nn_misc::{pick, signed, sizes, want_float};
+use super::pool_any;
 use crate::autograd::{self, Save, needs_grad};
 use crate::op;
 use crate::registry::{Args, Op, Value};
 use crate::tensor::{MemoryFormat, Tensor};
-use pyrite_core::backend::{Pool, PoolGeometry};
-use pyrite_core::{DType, Dims, Result, bail, ensure};
+use pyrite_core::backend::{Index, Pool, PoolGeometry, Scatter};
+use pyrite_core::{DType, Device, Dims, Result, bail, ensure};
 use smallvec::smallvec;
 
 /// The arguments of a pooling over `N` dimensions.
@@ -56,7 +57,7 @@ impl<const N: usize> Window<N> {
     }
 
     /// Output size along dimension `i` of an input of size `n`.
-    fn out(&self, i: usize, n: usize) -> usize {
+    pub(super) fn out(&self, i: usize, n: usize) -> usize {
         let extent = (self.kernel[i] - 1) * self.dilation[i] + 1;
         let Some(room) = (n + 2 * self.pad[i]).checked_sub(extent) else { return 0 };
         if !self.ceil {
@@ -114,7 +115,8 @@ fn format_of(x: &Tensor) -> MemoryFormat {
 }
 
 /// Rank, dtype and size of an input with `n` pooled dimensions; gives it a batch if it has none.
-fn batched(op: &str, n: usize, x: &Tensor) -> Result<(Tensor, bool)> {
+/// `integral`: integers are taken, too.
+fn batched(op: &str, n: usize, x: &Tensor, integral: bool) -> Result<(Tensor, bool)> {
     ensure!(
         x.ndim() == n + 1 || x.ndim() == n + 2,
         Runtime,
@@ -123,7 +125,9 @@ fn batched(op: &str, n: usize, x: &Tensor) -> Result<(Tensor, bool)> {
         n + 2,
         x.shape()
     );
-    want_float(op, x)?;
+    if !(integral && x.dtype().is_int() && x.device() == Device::Cpu) {
+        want_float(op, x)?;
+    }
     let skip = x.ndim() - n - 1;
     ensure!(
         x.shape()[skip..].iter().all(|s| *s > 0),
@@ -204,7 +208,7 @@ fn max_backward(
     Ok(dx)
 }
 
-type WithIndices = (Tensor, Option<Tensor>);
+pub(super) type WithIndices = (Tensor, Option<Tensor>);
 
 fn both(y: WithIndices, f: impl Fn(Tensor) -> Result<Tensor>) -> Result<WithIndices> {
     Ok((
@@ -217,18 +221,27 @@ fn both(y: WithIndices, f: impl Fn(Tensor) -> Result<Tensor>) -> Result<WithIndi
 }
 
 pub fn max_pool1d(x: &Tensor, w: Window<1>, idx: bool) -> Result<WithIndices> {
-    let (x, had) = batched("max_pool1d", 1, x)?;
+    let (x, had) = batched("max_pool1d", 1, x, true)?;
+    if x.dtype().is_int() {
+        return both(pool_any::max("max_pool1d", &x, w, idx)?, |t| unbatch(t, had));
+    }
     let y = max2d("max_pool1d", &super::unsqueeze(&x, 2)?, widen(w), idx)?;
     both(y, |t| unbatch(super::squeeze(&t, Some(&[2]))?, had))
 }
 
 pub fn max_pool2d(x: &Tensor, w: Window<2>, idx: bool) -> Result<WithIndices> {
-    let (x, had) = batched("max_pool2d", 2, x)?;
+    let (x, had) = batched("max_pool2d", 2, x, true)?;
+    if x.dtype().is_int() {
+        return both(pool_any::max("max_pool2d", &x, w, idx)?, |t| unbatch(t, had));
+    }
     both(max2d("max_pool2d", &x, w, idx)?, |t| unbatch(t, had))
 }
 
 pub fn max_pool3d(x: &Tensor, w: Window<3>, idx: bool) -> Result<WithIndices> {
-    let (x, had) = batched("max_pool3d", 3, x)?;
+    let (x, had) = batched("max_pool3d", 3, x, true)?;
+    if x.dtype().is_int() {
+        return both(pool_any::max("max_pool3d", &x, w, idx)?, |t| unbatch(t, had));
+    }
     let (flat, deep) = separate(w);
     let s = x.shape();
     let (n, c, d, plane) = (s[0], s[1], s[2], s[3] * s[4]);
@@ -310,18 +323,27 @@ fn average_backward(
 }
 
 pub fn avg_pool1d(x: &Tensor, w: Window<1>, by: Divisor) -> Result<Tensor> {
-    let (x, had) = batched("avg_pool1d", 1, x)?;
+    let (x, had) = batched("avg_pool1d", 1, x, true)?;
+    if x.dtype().is_int() {
+        return unbatch(pool_any::average("avg_pool1d", &x, w, by)?, had);
+    }
     let y = avg2d("avg_pool1d", &super::unsqueeze(&x, 2)?, widen(w), by)?;
     unbatch(super::squeeze(&y, Some(&[2]))?, had)
 }
 
 pub fn avg_pool2d(x: &Tensor, w: Window<2>, by: Divisor) -> Result<Tensor> {
-    let (x, had) = batched("avg_pool2d", 2, x)?;
+    let (x, had) = batched("avg_pool2d", 2, x, true)?;
+    if x.dtype().is_int() {
+        return unbatch(pool_any::average("avg_pool2d", &x, w, by)?, had);
+    }
     unbatch(avg2d("avg_pool2d", &x, w, by)?, had)
 }
 
 pub fn avg_pool3d(x: &Tensor, w: Window<3>, by: Divisor) -> Result<Tensor> {
-    let (x, had) = batched("avg_pool3d", 3, x)?;
+    let (x, had) = batched("avg_pool3d", 3, x, true)?;
+    if x.dtype().is_int() {
+        return unbatch(pool_any::average("avg_pool3d", &x, w, by)?, had);
+    }
     let (flat, deep) = separate(w);
     let s = x.shape();
     let (n, c, d) = (s[0], s[1], s[2]);
@@ -374,19 +396,19 @@ fn adaptive_backward(g: &Tensor, shape: &[usize], format: MemoryFormat) -> Resul
 
 pub fn adaptive_avg_pool1d(x: &Tensor, size: &[i64]) -> Result<Tensor> {
     let [n] = sizes::<1>("adaptive_avg_pool1d", "output_size", size, 0)?;
-    let (x, had) = batched("adaptive_avg_pool1d", 1, x)?;
+    let (x, had) = batched("adaptive_avg_pool1d", 1, x, false)?;
     unbatch(super::squeeze(&adaptive(&super::unsqueeze(&x, 2)?, [1, n])?, Some(&[2]))?, had)
 }
 
 pub fn adaptive_avg_pool2d(x: &Tensor, size: &[i64]) -> Result<Tensor> {
     let size = sizes::<2>("adaptive_avg_pool2d", "output_size", size, 0)?;
-    let (x, had) = batched("adaptive_avg_pool2d", 2, x)?;
+    let (x, had) = batched("adaptive_avg_pool2d", 2, x, false)?;
     unbatch(adaptive(&x, size)?, had)
 }
 
 pub fn adaptive_avg_pool3d(x: &Tensor, size: &[i64]) -> Result<Tensor> {
     let [od, oh, ow] = sizes::<3>("adaptive_avg_pool3d", "output_size", size, 0)?;
-    let (x, had) = batched("adaptive_avg_pool3d", 3, x)?;
+    let (x, had) = batched("adaptive_avg_pool3d", 3, x, false)?;
     let s = x.shape();
     let (n, c, d) = (s[0], s[1], s[2]);
     let y = adaptive(&super::reshape(&x, &signed(&[n, c * d, s[3], s[4]]))?, [oh, ow])?;
@@ -409,10 +431,27 @@ pub fn max_unpool(x: &Tensor, idx: &Tensor, shape: &[usize]) -> Result<Tensor> {
         "elements in indices should be type int64 but got: {}",
         idx.dtype()
     );
-    let flat = [x.shape()[0] as i64, x.shape()[1] as i64, -1];
+    let (n, c, len) = (shape[0], shape[1], x.shape()[2..].iter().product::<usize>());
     let plane: usize = shape[2..].iter().product();
-    let y = place(&super::reshape(x, &flat)?, &super::reshape(idx, &flat)?, 2, &[shape[0], shape[1], plane])?;
-    super::reshape(&y, &signed(shape))
+    let idx = super::contiguous(&super::reshape_to(&idx.detach(), &[n, c, len])?)?;
+    let x = super::reshape_to(x, &[n, c, len])?;
+    let y = Tensor::zeros(&[n, c, plane], x.dtype(), x.device())?;
+    if x.numel() > 0 {
+        // Overlapping windows may name a place twice: the last one stays, nothing is added up.
+        y.backend()?.index(Index::Scatter {
+            dst: y.arr(),
+            src: x.arr(),
+            idx: idx.arr(),
+            dim: 2,
+            how: Scatter::Set,
+        })?;
+    }
+    if needs_grad(&[&x]) {
+        autograd::attach("MaxUnpoolBackward0", &[&x], &[&y], &[], move |cx| {
+            Ok(smallvec![Some(pick(&cx.grad(0)?, &idx, 2)?)])
+        });
+    }
+    super::reshape_to(&y, shape)
 }
 
 // ---- registry ------------------------------------------------------------------------------------
@@ -443,7 +482,7 @@ macro_rules! pools {
         op!($list, $with, FUNCTION, ns = $ns, "The maximum over windows and the flat position of each in its plane.",
             "input: Tensor, kernel_size: ints, stride: ints? = None, padding: ints = 0, dilation: ints = 1, ceil_mode: bool = False",
             |a| pair($m(a.tensor(0)?, window(a)?, true)?));
-        op!($list, $avg, FUNCTION, ns = $ns, "The mean over windows.",
+        op!($list, $avg, FUNCTION | OUT, ns = $ns, "The mean over windows.",
             "input: Tensor, kernel_size: ints, stride: ints? = None, padding: ints = 0, ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int? = None",
             |a| { let (w, by) = avg_window(a)?; Ok($v(a.tensor(0)?, w, by)?.into()) });
         op!($list, $adaptive, FUNCTION, ns = $ns, "The mean over as many nearly equal windows as `output_size` says.",

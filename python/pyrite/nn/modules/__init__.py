@@ -1,6 +1,7 @@
 """Layers by family."""
 
 from .activation import *
+from .attention import *
 from .container import *
 from .conv import *
 from .distance import *
@@ -13,3 +14,6 @@ from .norm import *
 from .padding import *
 from .pooling import *
 from .sparse import *
+from .transformer import *
+from .unpooling import *
+from .upsampling import *
