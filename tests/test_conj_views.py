@@ -90,8 +90,11 @@ def run(namespace, name, signature, conjugate, kind):
 def test_functions_do_not_see_the_mark(kind):
     ran = 0
     for (namespace, name, _), signature in ENTRIES.items():
-        if name in ("is_conj", "is_neg", "view_as_real", "view_as_complex"):
-            continue
+        if (
+            name in ("is_conj", "is_neg", "view_as_real", "view_as_complex")
+            or signature == "input: Tensor, dtype: dtype"
+        ):
+            continue  # they look at the memory
         got, expected = (run(namespace, name, signature, c, kind) for c in (True, False))
         where = f"{namespace} {name}({signature})"
         if isinstance(expected, type) or expected is None:

@@ -191,9 +191,10 @@ def test_a_python_number_equals_a_tensor(op):
 
 
 # These take tensors only, in PyTorch too.
-TENSORS_ONLY = frozenset("logaddexp logaddexp2 atan2 hypot nextafter maximum minimum fmax fmin heaviside".split())
-if not IS_PYRITE:
-    TENSORS_ONLY |= {"gcd", "logical_and", "logical_or", "logical_xor"}  # Pyrite takes numbers here too
+TENSORS_ONLY = frozenset(
+    "logaddexp logaddexp2 atan2 hypot nextafter maximum minimum fmax fmin heaviside gcd logical_and logical_or "
+    "logical_xor".split()
+)
 
 
 # --- special values ---------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ TYPES = {
     "Tensors": "Sequence[Tensor]",
     "Operand": "Tensor | _Number",
     "Number": "_Number",
+    "numbers": "Sequence[_Number]",
     "int": "_int",
     "ints": "_int | Sequence[_int]",
     "size": "_int | Sequence[_int]",

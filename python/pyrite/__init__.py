@@ -12,6 +12,7 @@ import math as _math
 
 from . import _C
 from ._C import Generator, Size, Tensor, device, dtype
+from ._config import *
 from ._functions import *
 from .autograd.anomaly_mode import (
     debug_nans,

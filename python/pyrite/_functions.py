@@ -1,22 +1,29 @@
 """Functions that take any number of tensors or shapes, or only compare: plain Python over the core."""
 
+import sys as _sys
+
 from . import _C
 
 Tensor = _C.Tensor
 
 __all__ = [
     "allclose",
+    "as_strided_",
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
+    "block_diag",
     "broadcast_shapes",
     "broadcast_tensors",
     "cartesian_prod",
     "detach",
+    "detach_",
     "equal",
+    "get_device",
     "is_complex",
     "is_floating_point",
     "is_nonzero",
+    "is_signed",
     "isclose",
     "meshgrid",
     "numel",
@@ -52,7 +59,7 @@ def broadcast_shapes(*shapes):
             result = [1] * (len(sizes) - len(result)) + result
         for i in range(1, len(sizes) + 1):
             if sizes[-i] < 0:
-                raise RuntimeError(f"Trying to create tensor with negative dimension ({sizes[-i]}): {shape}")
+                raise ValueError(f"Trying to create tensor with negative dimension ({sizes[-i]}): {shape}")
             if result[-i] == 1:
                 result[-i] = sizes[-i]
             elif sizes[-i] not in (1, result[-i]):
@@ -116,6 +123,8 @@ def meshgrid(*tensors, indexing=None):
     [[[0, 0, 0], [1, 1, 1]], [[0, 1, 2], [0, 1, 2]]]
     """
     tensors = list(_spread(tensors))
+    if not tensors:
+        raise RuntimeError("meshgrid expects a non-empty TensorList")
     if indexing not in (None, "ij", "xy"):
         raise RuntimeError(
             f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}'
@@ -139,6 +148,19 @@ def meshgrid(*tensors, indexing=None):
     return tuple(grids)
 
 
+def block_diag(*tensors):
+    """The matrices along the diagonal of a larger one that is 0 elsewhere; vectors and numbers are rows.
+
+    >>> import pyrite as torch
+    >>> torch.block_diag(torch.tensor([[1, 2]]), torch.tensor(3)).tolist()
+    [[1, 2, 0], [0, 0, 3]]
+    """
+    for i, t in enumerate(tensors):
+        if not isinstance(t, Tensor):
+            raise TypeError(f"block_diag(): expected Tensor as element {i}, but got {type(t).__name__}")
+    return _C.block_diag(list(tensors))
+
+
 def cartesian_prod(*tensors):
     """All combinations of the vectors' elements, one per row.
 
@@ -147,6 +169,9 @@ def cartesian_prod(*tensors):
     [[1, 4], [1, 5], [2, 4], [2, 5]]
     """
     tensors = _spread(tensors)
+    for t in tensors:
+        if t.dim() != 1:
+            raise RuntimeError(f"cartesian_prod: Expect a 1D vector, but got shape {list(t.shape)}")
     if len(tensors) == 1:
         return tensors[0]
     return _C.stack([g.reshape(-1) for g in meshgrid(*tensors, indexing="ij")], 1)
@@ -159,6 +184,8 @@ def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     >>> torch.isclose(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.1])).tolist()
     [True, False]
     """
+    if not isinstance(input, Tensor) or not isinstance(other, Tensor):
+        raise TypeError(f"isclose(): arguments must be Tensors, got {type(input).__name__} and {type(other).__name__}")
     if input.dtype != other.dtype:
         raise RuntimeError(f"isclose: {input.dtype} did not match {other.dtype}")
     if rtol < 0 or atol < 0:
@@ -250,6 +277,62 @@ def detach(input):
     """
     return input.detach()
 
+
+def detach_(input):
+    """Cuts ``input`` out of its graph and returns it.
+
+    >>> import pyrite as torch
+    >>> torch.detach_(torch.ones(1, requires_grad=True) * 2).requires_grad
+    False
+    """
+    return input.detach_()
+
+
+def as_strided_(input, size, stride, storage_offset=None):
+    """In-place :func:`as_strided`: the tensor looks at its memory with other sizes and strides.
+
+    >>> import pyrite as torch
+    >>> torch.as_strided_(torch.arange(4), (2,), (2,)).tolist()
+    [0, 2]
+    """
+    return input.as_strided_(size, stride, storage_offset)
+
+
+def get_device(input):
+    """The index of the tensor's CUDA device, -1 on the CPU.
+
+    >>> import pyrite as torch
+    >>> torch.get_device(torch.ones(1))
+    -1
+    """
+    return input.get_device()
+
+
+def is_signed(input):
+    """True for dtypes that hold negative numbers.
+
+    >>> import pyrite as torch
+    >>> torch.is_signed(torch.ones(1))
+    True
+    """
+    return input.is_signed()
+
+
+def _share_memory_(self):
+    """Moves the tensor into memory that processes share, in place; see :mod:`pyrite._shared`."""
+    from ._shared import share_memory_
+
+    return share_memory_(self)
+
+
+def _is_shared(self):
+    """True if the tensor's memory is shared with other processes (CUDA memory always can be)."""
+    shared = _sys.modules.get("pyrite._shared")  # not loaded before the first tensor is shared
+    return self.device.type != "cpu" or (shared is not None and shared.is_shared(self))
+
+
+Tensor.share_memory_ = _share_memory_
+Tensor.is_shared = _is_shared
 
 # Methods of the same meaning, where the core has none.
 for _function in (allclose, equal, is_nonzero, isclose):

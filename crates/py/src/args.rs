@@ -225,6 +225,7 @@ pub fn convert(o: Obj, p: &Param) -> PyResult<Option<Arg>> {
         },
         Ty::Tensors => tensors(o)?.map(Arg::Tensors),
         Ty::Number => number_or_item(o)?.map(Arg::Number),
+        Ty::Numbers => numbers(o)?.map(Arg::Numbers),
         Ty::Int => {
             if o.is_instance_of::<PyBool>() {
                 None
@@ -272,7 +273,7 @@ pub fn number(o: Obj) -> PyResult<Option<Scalar>> {
         }
         return match o.extract::<u64>() {
             Ok(i) => Ok(Some(Scalar::from(i))),
-            Err(_) => Err(PyOverflowError::new_err("Overflow when unpacking long")),
+            Err(_) => Err(crate::error::too_large(o.py())),
         };
     }
     if let Ok(c) = o.cast::<PyComplex>() {
@@ -343,7 +344,7 @@ pub fn int(o: Obj) -> PyResult<Option<i64>> {
             && let Some(e) = PyErr::take(py)
         {
             return Err(if e.is_instance_of::<PyOverflowError>(py) {
-                PyOverflowError::new_err("Overflow when unpacking long: the number does not fit into 64 bits")
+                crate::error::too_large(py)
             } else {
                 e
             });
@@ -394,6 +395,21 @@ pub fn ints(o: Obj) -> PyResult<Option<SmallVec<[i64; 6]>>> {
         return Ok(None);
     }
     Ok(int(o)?.map(|v| smallvec![v]))
+}
+
+/// A tuple or list of numbers.
+fn numbers(o: Obj) -> PyResult<Option<Vec<Scalar>>> {
+    if !(o.is_instance_of::<PyTuple>() || o.is_instance_of::<PyList>()) {
+        return Ok(None);
+    }
+    let mut out = Vec::new();
+    for x in o.try_iter()? {
+        match number_or_item(x?.as_borrowed())? {
+            Some(v) => out.push(v),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(out))
 }
 
 /// A tuple or list of tensors.

@@ -10,7 +10,7 @@ use crate::overrides;
 use crate::signature::{self, Parsed};
 use crate::tensor::{self, PyTensor, wrap};
 use crate::types::dtype_object;
-use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule, PyTuple};
@@ -200,12 +200,17 @@ fn call(e: &'static Entry, given: &Given) -> PyResult<*mut ffi::PyObject> {
         }
     }
     let Some(sig) = fitting else { return Err(misfit(e, given, why, has_out)) };
-    let extras =
+    let mut extras =
         if e.factory && given.names.is_some() { Extras::read(e, sig, given)? } else { Extras::default() };
     let outs = match out {
         None => None,
         Some(o) => Some(out_tensors(e.name, o)?),
     };
+    if let Some([o]) = outs.as_deref()
+        && e.factory
+    {
+        extras.requires_grad |= adapt_factory(sig, &mut args.v, &o.get().tensor(py))?;
+    }
     let first = match args.v.first() {
         Some(Arg::Tensor(t)) => Some(t.clone()),
         _ => None,
@@ -219,7 +224,7 @@ fn call(e: &'static Entry, given: &Given) -> PyResult<*mut ffi::PyObject> {
         enter(py, work, || registry::call(run, &args, list.as_deref()))?
     };
     if let Some(outs) = outs {
-        return give_out(py, value, &outs, out);
+        return give_out(py, value, &outs, out, extras);
     }
     finish(e, given, value, first, extras)
 }
@@ -314,10 +319,7 @@ impl Extras {
         };
         x.requires_grad = flag("requires_grad")?;
         if flag("pin_memory")? {
-            return Err(PyNotImplementedError::new_err(format!(
-                "{}(): pin_memory=True is not supported; call .pin_memory() on the result",
-                e.name
-            )));
+            return Err(crate::convert::no_pinned_memory(e.name));
         }
         if let Some(l) = given.keyword("layout")
             && !own("layout")
@@ -342,26 +344,62 @@ fn out_tensors<'py>(op: &str, o: Obj<'_, 'py>) -> PyResult<Vec<Bound<'py, PyTens
     o.try_iter().map_err(|_| wrong())?.map(|x| x?.cast_into::<PyTensor>().map_err(|_| wrong())).collect()
 }
 
+/// What a factory makes goes into `out`: dtype and device are that tensor's unless given, in which case they
+/// must agree. `requires_grad=` is taken out and applies to `out` afterwards.
+fn adapt_factory(sig: &Parsed, values: &mut Values, out: &Tensor) -> PyResult<bool> {
+    if !sig.params.iter().any(|p| p.name == "device") {
+        return Ok(false);
+    }
+    let mut requires_grad = false;
+    for (p, v) in sig.params.iter().zip(values.iter_mut()) {
+        match (p.name, &*v) {
+            ("dtype", Arg::None) => *v = Arg::DType(out.dtype()),
+            ("dtype", Arg::DType(d)) if *d != out.dtype() => {
+                return tensor::runtime(format!(
+                    "dtype {d} does not match dtype of out parameter ({})",
+                    out.dtype()
+                ));
+            }
+            ("device", Arg::None) => *v = Arg::Device(out.device()),
+            ("requires_grad", Arg::Bool(true)) => {
+                *v = Arg::Bool(false);
+                requires_grad = true;
+            }
+            _ => {}
+        }
+    }
+    Ok(requires_grad)
+}
+
 /// The `out=` objects themselves, standing for replacements where a resize made some.
 fn give_out(
     py: Python,
     value: Value,
     outs: &[Bound<PyTensor>],
     given: Option<Obj>,
+    extras: Extras,
 ) -> PyResult<*mut ffi::PyObject> {
-    let results = match value {
-        Value::Tensor(t) => vec![t],
-        Value::Tuple(l) | Value::Named(_, _, l) => l,
-        _ => Vec::new(),
+    let (fields, results) = match value {
+        Value::Tensor(t) => (None, vec![t]),
+        Value::Tuple(l) => (None, l),
+        Value::Named(name, fields, l) => (Some((name, fields)), l),
+        _ => (None, Vec::new()),
     };
     for (o, r) in outs.iter().zip(results) {
         if !o.get().tensor(py).same(&r) {
             tensor::swap(o, r);
         }
+        if extras.requires_grad {
+            o.get().tensor(py).set_requires_grad(true).py(py)?;
+            tensor::link(o);
+        }
     }
-    match (outs, given) {
-        ([one], _) => Ok(one.clone().into_ptr()),
-        (_, Some(o)) => Ok(o.to_owned().into_ptr()),
+    match (outs, given, fields) {
+        ([one], _, None) => Ok(one.clone().into_ptr()),
+        (_, _, Some((name, fields))) => {
+            Ok(named(py, name, fields, &PyTuple::new(py, outs.iter().map(|o| o.as_any()))?)?.into_ptr())
+        }
+        (_, Some(o), None) => Ok(o.to_owned().into_ptr()),
         _ => Ok(py.None().into_ptr()),
     }
 }
@@ -428,7 +466,7 @@ pub fn value_object(py: Python, v: Value) -> PyResult<*mut ffi::PyObject> {
         Value::Tensor(t) => wrap(py, t)?.into_ptr(),
         Value::None | Value::Receiver => py.None().into_ptr(),
         Value::Tuple(l) => tensor::wrap_all(py, l)?.into_ptr(),
-        Value::Named(name, fields, l) => named(py, name, fields, l)?.into_ptr(),
+        Value::Named(name, fields, l) => named(py, name, fields, &tensor::wrap_all(py, l)?)?.into_ptr(),
         Value::Number(s) => scalar_object(py, s)?.into_ptr(),
         Value::Bool(b) => b.into_pyobject(py)?.to_owned().into_any().into_ptr(),
         Value::Int(i) => i.into_pyobject(py)?.into_any().into_ptr(),
@@ -453,7 +491,7 @@ fn named<'py>(
     py: Python<'py>,
     name: &'static str,
     fields: &[&str],
-    list: Vec<Tensor>,
+    items: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
     static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     const SOURCE: &std::ffi::CStr = c"
@@ -489,7 +527,7 @@ def make(name, fields):
             class
         }
     };
-    class.call1(tensor::wrap_all(py, list)?)
+    class.call1(items)
 }
 
 // ---- errors -------------------------------------------------------------------------------------
@@ -595,6 +633,7 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     let mut list: Vec<Entry> = Vec::new();
     let mut plan: Vec<(usize, &'static str, bool)> = Vec::new();
     let mut properties = Vec::new();
+    let mut known: HashMap<(&'static str, &'static str, u8), usize> = HashMap::new();
     for op in registry::ops() {
         for name in std::iter::once(op.name).chain(op.aliases.iter().copied()) {
             let sigs = op.sigs.iter().map(|s| signature::parse(py, s)).collect::<PyResult<Vec<_>>>()?;
@@ -604,23 +643,19 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
                         && !matches!(s.params.first(), Some(p) if p.name == "input")
             }) || op.name.ends_with("_like");
             let inplace = name.ends_with('_') && !name.ends_with("__");
-            // A name that comes twice gets the overloads of both, unless one is a function and the other a
-            // method: their first argument may be another one (`where(c, a, b)` and `a.where(c, b)`).
-            let apart = |a: &Op, b: &Op| {
-                a.forms.has(Forms::FUNCTION) && !a.forms.has(Forms::METHOD) && b.forms.0 == Forms::METHOD
-            };
-            let known = list.iter().position(|e| {
-                e.name == name && e.op.namespace == op.namespace && !apart(e.op, op) && !apart(op, e.op)
-            });
-            if let Some(at) = known {
-                let known = &mut list[at];
-                known.sigs.extend(sigs);
-                known.factory |= factory;
-                if op.forms.has(Forms::METHOD) && !known.op.forms.has(Forms::METHOD) && !by_hand(name) {
+            // A name that comes twice gets the overloads of both (`where` with and without values).
+            // But what is only a method has another first argument than what is only a function (`where`).
+            let key = (op.namespace, name, op.forms.0 & (Forms::FUNCTION | Forms::METHOD));
+            if let Some(&at) = known.get(&key) {
+                let first = &mut list[at];
+                first.sigs.extend(sigs);
+                first.factory |= factory;
+                if op.forms.has(Forms::METHOD) && !first.op.forms.has(Forms::METHOD) && !by_hand(name) {
                     plan.push((at, name, true));
                 }
                 continue;
             }
+            known.insert(key, list.len());
             list.push(Entry {
                 op,
                 name,
@@ -642,17 +677,24 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
             }
         }
     }
-    // Methods first: their numbers index the table of entry points.
+    // Methods get the first numbers: those index the table of entry points.
+    let mut order: Vec<usize> = (0..list.len()).collect();
+    let mut is_method = vec![false; list.len()];
+    plan.iter().filter(|p| p.2).for_each(|p| is_method[p.0] = true);
+    order.sort_by_key(|i| !is_method[*i]);
+    let mut place = vec![0; list.len()];
+    order.iter().enumerate().for_each(|(new, old)| place[*old] = new);
+    let mut slots: Vec<Option<Entry>> = list.into_iter().map(Some).collect();
+    let list: Vec<Entry> = order.iter().filter_map(|old| slots[*old].take()).collect();
     let points = entries();
     let mut objects: Vec<[Option<Py<PyAny>>; 2]> = list.iter().map(|_| [None, None]).collect();
     let mut modules: HashMap<&'static str, Bound<PyModule>> = HashMap::new();
     for (i, name, method) in plan {
+        let i = place[i];
         let e = &list[i];
         if method {
             let Some(call) = points.get(i) else {
-                return Err(PyRuntimeError::new_err(
-                    "more registry entries than method entry points: add a page in bind.rs",
-                ));
+                return Err(PyRuntimeError::new_err("more methods than entry points: add a page in bind.rs"));
             };
             let def = definition(name, *call, doc(name, e.op, &e.sigs, true));
             // SAFETY: the type is alive, the definition lives for ever.
@@ -684,6 +726,7 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     }
     let property = py.import("builtins")?.getattr("property")?;
     for (i, name) in properties {
+        let i = place[i];
         let e = &list[i];
         let def = definition(name, function, doc(name, e.op, &e.sigs, false));
         let index = i.into_pyobject(py)?;

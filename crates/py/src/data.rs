@@ -11,6 +11,7 @@ use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueErro
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 use pyrite_core::{DType, Device, Scalar};
+use pyrite_tensor::config::default_device;
 use pyrite_tensor::{MemoryFormat, Tensor, ops};
 
 /// Nesting deeper than this is an error (PyTorch's limit).
@@ -50,7 +51,7 @@ pub fn from_object(o: &Bound<PyAny>, dtype: Option<DType>, device: Option<Device
             s => dtype.unwrap_or(s.dtype()),
         };
         check_range(s, d)?;
-        return Tensor::scalar(s, d, device.unwrap_or(Device::Cpu)).py(py);
+        return Tensor::scalar(s, d, device.unwrap_or_else(default_device)).py(py);
     }
     if let Ok(s) = o.cast::<PyString>() {
         return Err(PyTypeError::new_err(format!(
@@ -78,9 +79,9 @@ pub fn from_object(o: &Bound<PyAny>, dtype: Option<DType>, device: Option<Device
         // many values, checked by `collect`.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), t.ptr().add(i * size), size) };
     }
-    match device {
-        Some(v) if v != Device::Cpu => enter(py, Work::Long, move || ops::to_device(&t, v)),
-        _ => Ok(t),
+    match device.unwrap_or_else(default_device) {
+        Device::Cpu => Ok(t),
+        v => enter(py, Work::Long, move || ops::to_device(&t, v)),
     }
 }
 
@@ -332,9 +333,7 @@ pub fn make_tensor<'py>(
 
 fn no_pin(op: &str, pin: bool) -> PyResult<()> {
     if pin {
-        return Err(pyo3::exceptions::PyNotImplementedError::new_err(format!(
-            "{op}(): pin_memory=True is not supported"
-        )));
+        return Err(crate::convert::no_pinned_memory(op));
     }
     Ok(())
 }
@@ -433,10 +432,10 @@ pub fn legacy_new(
     a: &Bound<PyTuple>,
     kwargs: Option<&Bound<PyDict>>,
 ) -> PyResult<Tensor> {
-    let mut device = Device::Cpu;
+    let mut device = default_device();
     for (k, o) in kwargs.into_iter().flat_map(|k| k.iter()) {
         match k.cast::<PyString>()?.to_str()? {
-            "device" => device = args::device_arg(name, Some(&o))?.unwrap_or(Device::Cpu),
+            "device" => device = args::device_arg(name, Some(&o))?.unwrap_or(device),
             other => {
                 return Err(PyTypeError::new_err(format!(
                     "{name}() got an unexpected keyword argument '{other}'"

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyrite_core::Result;
 use pyrite_tensor::autograd::{forward, mode};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Above this many elements the GIL is released: about 20 us of work, well above the 60 ns it costs
 /// and the chance to lose the GIL to another thread for a switch interval.
@@ -56,4 +57,26 @@ fn panicked(payload: Box<dyn std::any::Any + Send>) -> PyErr {
 /// Runs pending signal handlers; what they raise travels through the core unchanged.
 pub fn check_signals() -> Result<()> {
     attached(|py| py.check_signals()).map_err(from_py)
+}
+
+/// `set_warn_always`.
+pub static WARN_ALWAYS: AtomicBool = AtomicBool::new(false);
+
+/// `warnings.warn(text)`, attributed to the line that called the op; an exception where a filter says so.
+pub fn warn(text: &str) -> Result<()> {
+    Python::attach(|py| {
+        let warnings = py.import("warnings")?;
+        let category = py.get_type::<pyo3::exceptions::PyUserWarning>();
+        if !WARN_ALWAYS.load(Ordering::Relaxed) {
+            return warnings.call_method1("warn", (text, category, 1)).map(|_| ());
+        }
+        let block = warnings.call_method0("catch_warnings")?;
+        block.call_method0("__enter__")?;
+        let done = warnings
+            .call_method1("simplefilter", ("always",))
+            .and_then(|_| warnings.call_method1("warn", (text, category, 1)));
+        block.call_method1("__exit__", (py.None(), py.None(), py.None()))?;
+        done.map(|_| ())
+    })
+    .map_err(from_py)
 }

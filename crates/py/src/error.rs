@@ -11,6 +11,7 @@ use pyrite_core::error::Kind;
 static SHAPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static OOM: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static LINALG: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static TOO_LARGE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// Creates the exception classes and puts them into the module.
 pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
@@ -39,6 +40,19 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
         PyTuple::new(py, [&runtime, &py.get_type::<ex::PyMemoryError>()])?,
     )?;
     make(
+        &TOO_LARGE,
+        "IntegerOverflowError",
+        "A Python int that does not fit into 64 bits. Caught as OverflowError, and as PyTorch's classes ValueError (for a number) and TypeError (for a size).",
+        PyTuple::new(
+            py,
+            [
+                &py.get_type::<ex::PyOverflowError>(),
+                &py.get_type::<ex::PyValueError>(),
+                &py.get_type::<ex::PyTypeError>(),
+            ],
+        )?,
+    )?;
+    make(
         &LINALG,
         "LinAlgError",
         "A matrix without the property an algorithm needs (singular, not positive definite).",
@@ -51,6 +65,12 @@ fn of(py: Python, cell: &PyOnceLock<Py<PyType>>, msg: String) -> PyErr {
         Some(class) => PyErr::from_type(class.bind(py).clone(), msg),
         None => ex::PyRuntimeError::new_err(msg),
     }
+}
+
+/// An int that does not fit into 64 bits.
+#[cold]
+pub fn too_large(py: Python) -> PyErr {
+    of(py, &TOO_LARGE, "Overflow when unpacking long: the number does not fit into 64 bits".into())
 }
 
 /// The exception for a core error. A carried Python exception comes back as it was.

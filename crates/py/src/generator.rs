@@ -2,7 +2,7 @@
 
 use crate::error::IntoPy;
 use crate::tensor::{self, PyTensor, wrap};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyrite_core::backend::Philox;
 use pyrite_core::{DType, Device};
@@ -29,7 +29,7 @@ fn seed_value(seed: &Bound<PyAny>) -> PyResult<u64> {
         },
     };
     if wide < i64::MIN as i128 || wide > u64::MAX as i128 {
-        return Err(PyRuntimeError::new_err("Overflow when unpacking long: a seed has 64 bits"));
+        return Err(crate::error::too_large(seed.py()));
     }
     Ok(wide as u64)
 }

@@ -8,6 +8,7 @@ mod attrs;
 mod autograd;
 mod bind;
 mod complex;
+mod convert;
 mod cuda;
 mod data;
 mod dlpack;
@@ -29,6 +30,7 @@ mod reshaping;
 mod saved_hooks;
 mod signature;
 mod site;
+mod storage;
 mod tensor;
 mod types;
 
@@ -38,6 +40,7 @@ use pyo3::prelude::*;
 #[pyo3(name = "_C")]
 fn init(m: &Bound<PyModule>) -> PyResult<()> {
     pyrite_tensor::set_interrupt_check(enter::check_signals);
+    pyrite_tensor::set_warning(enter::warn);
     error::register(m)?;
     types::register(m)?;
     m.add_class::<tensor::PyTensor>()?;
@@ -57,7 +60,7 @@ fn init(m: &Bound<PyModule>) -> PyResult<()> {
     interop::register(m)?;
     dlpack::register(m)?;
     optim::register(m)?;
-    reshaping::register(m)?;
+    storage::register(m)?;
     module::register(m)?;
     bind::register(m)
 }

@@ -3,7 +3,7 @@
 
 use crate::args::{self, number};
 use crate::error::IntoPy;
-use crate::tensor::get;
+use crate::tensor::{self, get};
 use crate::types::{PyDType, as_dtype, dtype_object};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -38,6 +38,31 @@ fn set_default_dtype(d: &Bound<PyAny>) -> PyResult<()> {
     }
     DType::set_default_float(d);
     Ok(())
+}
+
+/// Where tensors are made if the call does not say.
+#[pyfunction]
+fn get_default_device(py: Python) -> PyResult<Py<crate::types::PyDevice>> {
+    crate::types::device_object(py, pyrite_tensor::config::default_device())
+}
+
+/// Sets where tensors are made if the call does not say; None stands for the CPU.
+#[pyfunction]
+fn set_default_device(device: Option<&Bound<PyAny>>) -> PyResult<()> {
+    let d = args::device_arg("set_default_device", device)?.unwrap_or(pyrite_core::Device::Cpu);
+    pyrite_tensor::config::set_default_device(d);
+    Ok(())
+}
+
+/// Shows every warning, also one that was shown before.
+#[pyfunction]
+fn set_warn_always(b: bool) {
+    crate::enter::WARN_ALWAYS.store(b, std::sync::atomic::Ordering::Relaxed);
+}
+
+#[pyfunction]
+fn is_warn_always_enabled() -> bool {
+    crate::enter::WARN_ALWAYS.load(std::sync::atomic::Ordering::Relaxed)
 }
 
 /// The common dtype of two dtypes.
@@ -85,13 +110,16 @@ fn get_num_threads() -> usize {
 }
 
 #[pyfunction]
-fn set_num_threads(n: i64) -> PyResult<()> {
+fn set_num_threads(n: &Bound<PyAny>) -> PyResult<()> {
+    let Some(n) = args::int(n.as_borrowed())? else {
+        return tensor::runtime(format!("set_num_threads expects an int, but got {}", n.get_type().name()?));
+    };
     match usize::try_from(n) {
         Ok(n) if n > 0 => {
             pyrite_cpu::pool::set_num_threads(n);
             Ok(())
         }
-        _ => Err(PyValueError::new_err(format!("set_num_threads expects a positive integer, got {n}"))),
+        _ => tensor::runtime(format!("set_num_threads expects a positive integer, got {n}")),
     }
 }
 
@@ -175,6 +203,10 @@ fn _isa() -> String {
 pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(get_default_dtype, m)?)?;
     m.add_function(wrap_pyfunction!(set_default_dtype, m)?)?;
+    m.add_function(wrap_pyfunction!(get_default_device, m)?)?;
+    m.add_function(wrap_pyfunction!(set_default_device, m)?)?;
+    m.add_function(wrap_pyfunction!(set_warn_always, m)?)?;
+    m.add_function(wrap_pyfunction!(is_warn_always_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(promote_types, m)?)?;
     m.add_function(wrap_pyfunction!(can_cast, m)?)?;
     m.add_function(wrap_pyfunction!(result_type, m)?)?;

@@ -186,6 +186,10 @@ mod slots {
 
 #[pymethods]
 impl PyTensor {
+    /// `other / self` under the name it had in Python 2.
+    fn __rdiv__(slf: &Bound<Self>, other: &Bound<PyAny>) -> Made<'static> {
+        binary(slf, other, id::DIV, true)
+    }
     fn __pow__(slf: &Bound<Self>, other: &Bound<PyAny>, modulo: &Bound<PyAny>) -> Made<'static> {
         no_modulo(modulo)?;
         binary(slf, other, id::POW, false)

@@ -1,16 +1,17 @@
 //! In-place methods that change what a tensor looks at rather than its elements (`t_`, `resize_`,
-//! `set_`, ...): the Python object gets another handle. And the storage object.
+//! `set_`, ...): the Python object gets another handle; and those that map a Python function.
 
 use crate::args::{self, int};
 use crate::enter::{Work, enter};
 use crate::error::IntoPy;
+use crate::storage::UntypedStorage;
 use crate::tensor::{self, PyTensor};
-use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyrite_core::Result;
 use pyrite_tensor::autograd::is_grad_enabled;
-use pyrite_tensor::{Tensor, ops};
+use pyrite_tensor::{MemoryFormat, Tensor, ops};
 
 /// Replaces the tensor by a view of it.
 fn become_view<'py>(
@@ -116,16 +117,7 @@ impl PyTensor {
         sizes: &Bound<'py, PyTuple>,
         memory_format: Option<&Bound<'py, crate::types::PyMemoryFormat>>,
     ) -> PyResult<Bound<'py, Self>> {
-        if memory_format.is_some_and(|m| m.get().0 != pyrite_tensor::MemoryFormat::Contiguous) {
-            return Err(PyNotImplementedError::new_err(
-                "resize_(): only memory_format=contiguous_format is supported",
-            ));
-        }
         let py = slf.py();
-        let t = slf.get().tensor(py);
-        if t.requires_grad() {
-            return tensor::runtime("cannot resize variables that require grad");
-        }
         let first = if sizes.len() == 1 { Some(sizes.get_item(0)?) } else { None };
         let list = match &first {
             Some(o) => args::ints(o.as_borrowed())?,
@@ -135,20 +127,23 @@ impl PyTensor {
             return Err(PyTypeError::new_err("resize_(): argument 'size' must be tuple of ints"));
         };
         let shape = pyrite_core::layout::checked_shape("resize_", &list).py(py)?;
-        let y = enter(py, Work::Elements(t.numel()), || ops::resize(&t, &shape))?;
-        drop(slf.get().replace(py, y));
-        tensor::link(slf);
-        Ok(slf.clone())
+        let f = memory_format.map_or(MemoryFormat::Contiguous, |m| m.get().0);
+        let strides = ops::format::format_strides("resize_", &shape, f).py(py)?;
+        resize(slf, &shape, &strides)
     }
-    /// `resize_` to the shape of another tensor.
-    #[pyo3(signature = (the_template, memory_format=None))]
+    /// `resize_` to the shape of another tensor, and with `preserve_format` to its order of dimensions.
+    #[pyo3(signature = (the_template, *, memory_format=None))]
     fn resize_as_<'py>(
         slf: &Bound<'py, Self>,
         the_template: &Bound<'py, PyAny>,
         memory_format: Option<&Bound<'py, crate::types::PyMemoryFormat>>,
     ) -> PyResult<Bound<'py, Self>> {
-        let shape = tensor::expect("resize_as_", "the_template", the_template)?.shape().to_vec();
-        Self::resize_(slf, &PyTuple::new(slf.py(), shape)?, memory_format)
+        let like = tensor::expect("resize_as_", "the_template", the_template)?;
+        let strides = match memory_format.map_or(MemoryFormat::Contiguous, |m| m.get().0) {
+            MemoryFormat::Preserve => ops::format::like_strides(like.layout()),
+            f => ops::format::format_strides("resize_as_", like.shape(), f).py(slf.py())?,
+        };
+        resize(slf, like.shape(), &strides)
     }
     /// Makes this tensor look at another tensor's memory.
     fn set_<'py>(slf: &Bound<'py, Self>, source: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
@@ -183,10 +178,94 @@ impl PyTensor {
         enter(py, Work::Elements(t.numel()), || ops::copy_(&t, &new))?;
         Ok(slf.clone())
     }
+    /// Replaces every element by `callable(element, element of tensor)`; slow, on the CPU.
+    fn map_<'py>(
+        slf: &Bound<'py, Self>,
+        tensor: &Bound<'py, PyAny>,
+        callable: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, Self>> {
+        map_with(slf, "map_", &[tensor.clone()], callable)
+    }
+    /// Replaces every element by `callable(element, element of x, element of y)`; slow, on the CPU.
+    fn map2_<'py>(
+        slf: &Bound<'py, Self>,
+        x: &Bound<'py, PyAny>,
+        y: &Bound<'py, PyAny>,
+        callable: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, Self>> {
+        map_with(slf, "map2_", &[x.clone(), y.clone()], callable)
+    }
+    /// The dimensions from the outermost in memory to the innermost.
+    fn dim_order<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let t = slf.get().tensor(slf.py());
+        let mut order: Vec<usize> = (0..t.ndim()).collect();
+        order.sort_by_key(|d| std::cmp::Reverse(t.strides()[*d]));
+        PyTuple::new(slf.py(), order)
+    }
+    /// Do both tensors have the same shape?
+    fn is_same_size(slf: &Bound<Self>, other: &Bound<PyAny>) -> PyResult<bool> {
+        Ok(tensor::expect("is_same_size", "other", other)?.shape() == slf.get().tensor(slf.py()).shape())
+    }
     /// The memory behind this tensor.
     fn untyped_storage(slf: &Bound<Self>) -> UntypedStorage {
-        UntypedStorage { t: slf.get().tensor(slf.py()).alias() }
+        UntypedStorage::of(slf.get().tensor(slf.py()).alias())
     }
+}
+
+fn resize<'py>(
+    slf: &Bound<'py, PyTensor>,
+    shape: &[usize],
+    strides: &[isize],
+) -> PyResult<Bound<'py, PyTensor>> {
+    let py = slf.py();
+    let t = slf.get().tensor(py);
+    if t.requires_grad() {
+        return tensor::runtime("cannot resize variables that require grad");
+    }
+    let y = enter(py, Work::Elements(t.numel()), || ops::resize_strided(&t, shape, strides))?;
+    drop(slf.get().replace(py, y));
+    tensor::link(slf);
+    Ok(slf.clone())
+}
+
+/// `map_` and `map2_`.
+fn map_with<'py>(
+    slf: &Bound<'py, PyTensor>,
+    op: &str,
+    others: &[Bound<'py, PyAny>],
+    callable: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyTensor>> {
+    let py = slf.py();
+    let t = slf.get().tensor(py);
+    if t.requires_grad() {
+        return tensor::runtime(format!(
+            "Can't call {op}() on Variable that requires grad. Use var.detach().{op}() instead."
+        ));
+    }
+    let flat = |t: &Tensor| -> PyResult<Bound<'py, PyAny>> {
+        crate::data::to_list(py, &ops::reshape(&t.alias(), &[-1]).py(py)?)
+    };
+    let mut columns = vec![flat(&t)?];
+    for o in others {
+        let o = tensor::expect(op, "tensor", o)?;
+        if o.dtype() != t.dtype() {
+            return Err(PyTypeError::new_err(format!(
+                "{op}: expected a tensor of {}, but got one of {}",
+                t.dtype(),
+                o.dtype()
+            )));
+        }
+        columns.push(flat(&ops::expand_to(&o.alias(), t.shape()).py(py)?)?);
+    }
+    let mut mapped = Vec::with_capacity(t.numel());
+    for i in 0..t.numel() {
+        let row = columns.iter().map(|c| c.get_item(i)).collect::<PyResult<Vec<_>>>()?;
+        mapped.push(callable.call1(PyTuple::new(py, row)?)?);
+    }
+    let list = pyo3::types::PyList::new(py, mapped)?;
+    let new = crate::data::from_object(list.as_any(), Some(t.dtype()), Some(t.device()))?;
+    enter(py, Work::Elements(t.numel()), || ops::copy_(&t, &ops::reshape_to(&new, t.shape())?))?;
+    Ok(slf.clone())
 }
 
 fn map_nested<'py>(
@@ -199,40 +278,4 @@ fn map_nested<'py>(
     }
     let items = o.try_iter()?.map(|x| map_nested(&x?, depth - 1, f)).collect::<PyResult<Vec<_>>>()?;
     Ok(pyo3::types::PyList::new(o.py(), items)?.into_any())
-}
-
-/// The bytes that one or more tensors share.
-#[pyclass(frozen, name = "UntypedStorage", module = "pyrite")]
-pub struct UntypedStorage {
-    t: Tensor,
-}
-
-#[pymethods]
-impl UntypedStorage {
-    fn nbytes(&self) -> usize {
-        self.t.storage().bytes()
-    }
-    fn size(&self) -> usize {
-        self.t.storage().bytes()
-    }
-    fn __len__(&self) -> usize {
-        self.t.storage().bytes()
-    }
-    fn data_ptr(&self) -> usize {
-        self.t.storage().ptr() as usize
-    }
-    #[getter]
-    fn device(&self, py: Python) -> PyResult<Py<crate::types::PyDevice>> {
-        crate::types::device_object(py, self.t.device())
-    }
-    fn __eq__(&self, other: &Bound<PyAny>) -> bool {
-        other.cast::<UntypedStorage>().is_ok_and(|o| o.get().t.storage().same(self.t.storage()))
-    }
-    fn __hash__(&self) -> usize {
-        self.t.storage().id()
-    }
-}
-
-pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
-    m.add_class::<UntypedStorage>()
 }

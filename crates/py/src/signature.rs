@@ -14,6 +14,7 @@ pub enum Ty {
     Tensors,
     Operand,
     Number,
+    Numbers,
     Int,
     Ints,
     Size,
@@ -33,6 +34,7 @@ impl Ty {
             "Tensors" => Ty::Tensors,
             "Operand" => Ty::Operand,
             "Number" => Ty::Number,
+            "numbers" => Ty::Numbers,
             "int" => Ty::Int,
             "ints" => Ty::Ints,
             "size" => Ty::Size,
@@ -53,6 +55,7 @@ impl Ty {
             Ty::Tensors => "tuple of Tensors",
             Ty::Operand => "Tensor or Number",
             Ty::Number => "Number",
+            Ty::Numbers => "tuple of Numbers",
             Ty::Int => "int",
             Ty::Ints | Ty::Size => "tuple of ints",
             Ty::Float => "float",
@@ -192,7 +195,7 @@ fn constant(text: &str, ty: Ty) -> Option<Arg> {
             "channels_last_3d" => MemoryFormat::ChannelsLast3d,
             _ => return None,
         }),
-        Ty::Tensor | Ty::Tensors | Ty::Generator => return None,
+        Ty::Tensor | Ty::Tensors | Ty::Numbers | Ty::Generator => return None,
     })
 }
 

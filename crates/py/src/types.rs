@@ -10,6 +10,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyComplex, PyDict, PyFloat, PyInt, PyString, PyType};
 use pyrite_core::{DType, Device};
 use pyrite_tensor::MemoryFormat;
+use pyrite_tensor::config::{default_device, set_default_device};
 
 // ---- dtype --------------------------------------------------------------------------------------
 
@@ -97,6 +98,9 @@ pub struct PyDevice {
     indexed: bool,
 }
 
+/// The default devices outside of the `with device:` blocks that are open.
+static OUTER: std::sync::Mutex<Vec<Device>> = std::sync::Mutex::new(Vec::new());
+
 impl PyDevice {
     pub fn of(device: Device) -> PyDevice {
         PyDevice { device, indexed: device.is_cuda() }
@@ -179,6 +183,21 @@ impl PyDevice {
     }
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, (String,))> {
         Ok((slf.get_type(), (slf.get().__str__(),)))
+    }
+    /// `with torch.device("cuda"):` makes it the default device inside the block.
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        let mut outer = OUTER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        outer.push(default_device());
+        set_default_device(slf.get().device);
+        drop(outer);
+        slf
+    }
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, _exception: &Bound<pyo3::types::PyTuple>) {
+        let mut outer = OUTER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(d) = outer.pop() {
+            set_default_device(d);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! `pyrite-cpu` and `pyrite-cuda`) and no Python (that is `pyrite-py`).
 
 pub mod autograd;
+pub mod config;
 pub mod fmt;
 pub mod ops;
 pub mod random;
@@ -20,6 +21,22 @@ static INTERRUPT: OnceLock<fn() -> Result<()>> = OnceLock::new();
 /// Installs the check that long operations call (the binding looks for Ctrl-C in it).
 pub fn set_interrupt_check(f: fn() -> Result<()>) {
     let _ = INTERRUPT.set(f);
+}
+
+static WARNING: OnceLock<fn(&str) -> Result<()>> = OnceLock::new();
+
+/// Installs what shows a warning to the user (the binding: Python's `warnings`).
+pub fn set_warning(f: fn(&str) -> Result<()>) {
+    let _ = WARNING.set(f);
+}
+
+/// Warns the user; an error if warnings are errors to them.
+#[cold]
+pub fn warn(text: &str) -> Result<()> {
+    match WARNING.get() {
+        Some(f) => f(text),
+        None => Ok(()),
+    }
 }
 
 /// An error if the user wants to stop.

@@ -4,7 +4,7 @@
 //! A signature is Python's own syntax with the types below, for example
 //! `"input: Tensor, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None"`.
 //! Types: `Tensor`, `Tensors`, `Operand` (a tensor or a number), `Number`, `int`, `ints` (an int or
-//! a sequence of ints), `size` (ints that may also be given one by one: `x.view(2, 3)`), `float`,
+//! a sequence of ints), `numbers` (a sequence of numbers), `size` (ints that may also be given one by one: `x.view(2, 3)`), `float`,
 //! `bool`, `str`, `dtype`, `device`, `generator`, `memory_format`; `?` allows None.
 //! Arguments reach the function in signature order with defaults filled in.
 //!
@@ -25,6 +25,7 @@ pub enum Arg {
     Number(Scalar),
     Int(i64),
     Ints(SmallVec<[i64; 6]>),
+    Numbers(Vec<Scalar>),
     Float(f64),
     Bool(bool),
     Str(Arc<str>),
@@ -174,6 +175,12 @@ impl Args<'_> {
     pub fn ints_opt(&self, i: usize) -> Result<Option<&[i64]>> {
         if self.is_none(i) { Ok(None) } else { self.ints(i).map(Some) }
     }
+    pub fn numbers(&self, i: usize) -> Result<&[Scalar]> {
+        match self.v.get(i) {
+            Some(Arg::Numbers(v)) => Ok(v),
+            _ => self.wrong(i, "a tuple of Numbers"),
+        }
+    }
     pub fn float(&self, i: usize) -> Result<f64> {
         match self.v.get(i) {
             Some(Arg::Float(v)) => Ok(*v),
@@ -250,11 +257,7 @@ pub(crate) fn run(call: Call, args: &Args, out: Option<&[Tensor]>) -> Result<Val
         (Call::Fn(f), None) => f(args),
         (Call::Row(r), None) => crate::ops::elementwise::call_row(r, args, None),
         (Call::RowInplace(r), None) => crate::ops::elementwise::call_row_inplace(r, args),
-        (Call::Row(r), Some([o])) => crate::ops::elementwise::call_row(r, args, Some(o)),
-        (c, Some(outs)) => {
-            let v = run(c, args, None)?;
-            crate::ops::copy_to_outs(args.op, v, outs)
-        }
+        (c, Some(outs)) => crate::ops::out::call(c, args, outs),
     }
 }
 

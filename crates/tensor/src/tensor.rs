@@ -116,7 +116,7 @@ impl Tensor {
 
     /// Uninitialised memory of this tensor's shape and dimension order.
     pub fn empty_like_with(&self, dtype: DType) -> Result<Tensor> {
-        let l = Layout::new(self.shape(), self.layout().like_strides(), 0);
+        let l = crate::ops::like_layout(self);
         Tensor::empty_strided(l, dtype, self.device())
     }
 

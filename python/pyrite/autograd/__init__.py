@@ -46,7 +46,7 @@ is_grad_enabled = _C.is_grad_enabled
 def _as_tuple(value):
     return (
         (value,)
-        if isinstance(value, _C.Tensor) or hasattr(value, "output_nr") and not hasattr(value, "shape")
+        if isinstance(value, _C.Tensor) or (hasattr(value, "output_nr") and not hasattr(value, "shape"))
         else tuple(value)
     )
 

@@ -1,12 +1,12 @@
-//! Copies, casts, fills and moves between devices; `out=` results; resizing.
+//! Copies, casts, fills and moves between devices; resizing.
 
 use crate::autograd::node::{self};
-use crate::autograd::{self, inplace, is_grad_enabled, needs_grad};
+use crate::autograd::{self, inplace, needs_grad};
 use crate::op;
 use crate::registry::{Op, Value};
 use crate::tensor::{MemoryFormat, Tensor, backend};
 use pyrite_core::layout::contiguous_strides;
-use pyrite_core::{DType, Device, Layout, Result, Scalar, bail, ensure};
+use pyrite_core::{DType, Device, Layout, Result, Scalar, ensure};
 use smallvec::smallvec;
 
 /// `dst = src` without history or version: shapes broadcast, dtypes convert, devices may differ.
@@ -66,7 +66,7 @@ pub fn clone_format(t: &Tensor, format: MemoryFormat) -> Result<Tensor> {
 
 /// A copy of `t` in the dimension order of `like`, without history.
 pub fn clone_like(t: &Tensor, like: &Tensor) -> Result<Tensor> {
-    let l = Layout::new(t.shape(), like.layout().like_strides(), 0);
+    let l = Layout::new(t.shape(), super::format::like_strides(like.layout()), 0);
     let y = Tensor::empty_strided(l, t.dtype(), t.device())?;
     copy_raw(&y, t)?;
     Ok(y)
@@ -100,7 +100,7 @@ pub fn to(t: &Tensor, dtype: DType, device: Device, copy: bool, format: MemoryFo
         return Ok(t.clone());
     }
     let layout = match format {
-        MemoryFormat::Preserve => Layout::new(t.shape(), t.layout().like_strides(), 0),
+        MemoryFormat::Preserve => super::like_layout(t),
         MemoryFormat::Contiguous => Layout::contiguous(t.shape()),
         f => Tensor::empty_format(t.shape(), DType::Bool, Device::Cpu, f)?.layout().clone(),
     };
@@ -190,20 +190,20 @@ pub fn add_assign_raw(a: &Tensor, b: &Tensor) -> Result<()> {
     super::elementwise::run_raw(pyrite_core::rows::table::id::ADD, a, &[a.into(), b.into()], &one)
 }
 
-/// The tensor an `out=` result is written to: `out`, or one of the right shape that replaces it.
-pub fn resize_out(out: &Tensor, shape: &[usize]) -> Result<Tensor> {
-    if out.shape() == shape { Ok(out.clone()) } else { resize(out, shape) }
-}
-
 /// `resize_`: the same storage if it is large enough, else a larger one with the old elements.
 pub fn resize(t: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    resize_strided(t, shape, &contiguous_strides(shape))
+}
+
+/// [`resize`] with the dimensions in an order of their own; the strides leave no gaps.
+pub fn resize_strided(t: &Tensor, shape: &[usize], strides: &[isize]) -> Result<Tensor> {
     let n = pyrite_core::layout::numel(shape)?;
-    let layout = Layout::new(shape, contiguous_strides(shape), t.layout().offset());
+    let layout = Layout::new(shape, strides, t.layout().offset());
     let have = t.storage().bytes() / t.dtype().size();
     if t.layout().offset().checked_add(n).is_some_and(|end| end <= have) {
         return Ok(t.with_data_of(&Tensor::from_parts(t.storage().clone(), layout, t.dtype())));
     }
-    let y = Tensor::empty(shape, t.dtype(), t.device())?;
+    let y = Tensor::empty_strided(Layout::new(shape, strides, 0), t.dtype(), t.device())?;
     let keep = (have - t.layout().offset().min(have)).min(n);
     let flat = |t: &Tensor, offset| {
         Tensor::from_parts(
@@ -216,54 +216,24 @@ pub fn resize(t: &Tensor, shape: &[usize]) -> Result<Tensor> {
     Ok(t.with_data_of(&y))
 }
 
-/// Puts computed results into `out=` tensors. Gives back the tensors to return (replacements where
-/// a resize was needed).
-pub fn copy_to_outs(op: &str, v: Value, outs: &[Tensor]) -> Result<Value> {
-    let put = |r: &Tensor, o: &Tensor| -> Result<Tensor> {
-        ensure!(
-            !(r.requires_grad() || is_grad_enabled() && o.requires_grad()),
-            Runtime,
-            "{op}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
-        );
-        ensure!(
-            r.dtype() == o.dtype() || !matches!(op, "complex" | "polar"),
-            Runtime,
-            "{op}: Expected object of scalar type {} but got scalar type {} for argument 'out'",
-            r.dtype().name(),
-            o.dtype().name()
-        );
-        ensure!(
-            r.dtype().can_cast(o.dtype()),
-            Runtime,
-            "{op}: result type {} can't be cast to the desired output type {}",
-            r.dtype().name(),
-            o.dtype().name()
-        );
-        ensure!(
-            r.device() == o.device(),
-            Runtime,
-            "{op}: Expected out tensor to be on {}, but got {} instead",
-            r.device(),
-            o.device()
-        );
-        inplace::check(op, o)?;
-        let target = resize_out(o, r.shape())?;
-        copy_raw(&target, r)?;
-        target.storage().bump_version();
-        Ok(target)
-    };
-    match (v, outs) {
-        (Value::Tensor(r), [o]) => Ok(Value::Tensor(put(&r, o)?)),
-        (Value::Tuple(rs), outs) if rs.len() == outs.len() => {
-            Ok(Value::Tuple(rs.iter().zip(outs).map(|(r, o)| put(r, o)).collect::<Result<_>>()?))
-        }
-        (Value::Named(n, f, rs), outs) if rs.len() == outs.len() => {
-            Ok(Value::Named(n, f, rs.iter().zip(outs).map(|(r, o)| put(r, o)).collect::<Result<_>>()?))
-        }
-        (_, outs) => {
-            bail!(Type, "{op}(): out= takes as many tensors as the op has results, got {}", outs.len())
-        }
-    }
+/// `dst.copy_(result)` for the in-place form of an op that computed its result elsewhere: the shape must be
+/// the receiver's, the dtype castable.
+pub fn assign(op: &str, dst: &Tensor, result: &Tensor) -> Result<()> {
+    ensure!(
+        result.shape() == dst.shape(),
+        Shape,
+        "{op}: output with shape {:?} doesn't match the broadcast shape {:?}",
+        dst.shape(),
+        result.shape()
+    );
+    ensure!(
+        result.dtype().can_cast(dst.dtype()),
+        Runtime,
+        "result type {} can't be cast to the desired output type {} ({op})",
+        result.dtype().name(),
+        dst.dtype().name()
+    );
+    copy_(dst, result)
 }
 
 pub fn register(list: &mut Vec<Op>) {
@@ -300,7 +270,7 @@ pub fn register(list: &mut Vec<Op>) {
     op!(
         list,
         "fill_",
-        METHOD,
+        FUNCTION | METHOD,
         "Fills the tensor with a number (or a 0-d tensor).",
         "input: Tensor, value: Operand",
         |a| {
@@ -319,7 +289,7 @@ pub fn register(list: &mut Vec<Op>) {
             Ok(Value::Receiver)
         }
     );
-    op!(list, "zero_", METHOD, "Fills the tensor with zeros.", "input: Tensor", |a| {
+    op!(list, "zero_", FUNCTION | METHOD, "Fills the tensor with zeros.", "input: Tensor", |a| {
         fill_(a.tensor(0)?, Scalar::Int(0))?;
         Ok(Value::Receiver)
     });

@@ -8,7 +8,7 @@ use crate::registry::{Args, Value};
 use crate::tensor::Tensor;
 use pyrite_core::backend::Formula;
 use pyrite_core::layout::broadcast;
-use pyrite_core::plan::{self, Overlap, Plan};
+use pyrite_core::plan::{self, Plan};
 use pyrite_core::rows::table::id;
 use pyrite_core::rows::{Class, Row, RowId, flag};
 use pyrite_core::{
@@ -94,7 +94,7 @@ fn types(row: &'static Row, mut common: DType, params: &[Scalar]) -> Result<Type
         Class::Int => {
             ensure!(
                 !(common.is_differentiable() || common.is_bool() && row.has(flag::NOBOOL)),
-                Runtime,
+                NotImplemented,
                 "\"{}\" is not implemented for '{}'; it takes integer{} tensors",
                 row.name,
                 common.name(),
@@ -151,7 +151,7 @@ pub(super) fn result_layout(shape: &[usize], ops: &[Operand]) -> Layout {
             if t.is_contiguous() {
                 break;
             }
-            return Layout::new(shape, t.layout().like_strides(), 0);
+            return super::like_layout(t);
         }
     }
     Layout::contiguous(shape)
@@ -395,36 +395,16 @@ pub fn run_out(row: &'static Row, ops: &[Operand], params: &[Scalar], out: &Tens
         return run_out(row, &ops, params, out);
     }
     if let Some(y) = complex::from_parts(row, ops) {
-        return match super::copy_to_outs(row.name, Value::Tensor(y?), std::slice::from_ref(out))? {
-            Value::Tensor(t) => Ok(t),
-            _ => Ok(out.clone()),
-        };
+        return super::out::put(row.name, &y?, out);
     }
     if let Some(plain) = resolved(ops)? {
         return run_out(row, &borrow(ops, &plain), params, out);
     }
     if out.is_lazy() {
-        return match super::copy_to_outs(row.name, run(row, ops, params)?.into(), std::slice::from_ref(out))?
-        {
-            Value::Tensor(t) => Ok(t),
-            _ => Ok(out.clone()),
-        };
+        return super::out::put(row.name, &run(row, ops, params)?, out);
     }
     let types = resolve(row, ops, params)?;
-    let tensors = tensors_of(ops);
-    ensure!(
-        !(node::needs_grad(&tensors) || is_grad_enabled() && out.requires_grad()),
-        Runtime,
-        "{}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.",
-        row.name
-    );
-    ensure!(
-        types.out.can_cast(out.dtype()),
-        Runtime,
-        "result type {} can't be cast to the desired output type {}",
-        types.out.name(),
-        out.dtype().name()
-    );
+    super::out::check(row.name, out, &tensors_of(ops), types.out)?;
     let shape = common_shape(row, ops)?;
     let device = common_device(row, ops)?;
     ensure!(
@@ -435,13 +415,11 @@ pub fn run_out(row: &'static Row, ops: &[Operand], params: &[Scalar], out: &Tens
         out.device()
     );
     check_divisor(row, types.compute, ops)?;
-    inplace::check(row.name, out)?;
-    let target = super::resize_out(out, &shape)?;
-    // An input that overlaps the output in another way than exactly is read before it is written.
-    let safe: SmallVec<[Option<Tensor>; 4]> =
-        ops.iter().map(|o| disentangle(o, &target)).collect::<Result<_>>()?;
-    let ops2: Operands = ops.iter().zip(&safe).map(|(o, s)| s.as_ref().map_or(*o, Operand::Tensor)).collect();
-    launch(row, Formula::Forward, types.compute, &target, &ops2, params)?;
+    let target = super::out::resized(row.name, out, &shape)?;
+    for t in tensors_of(ops) {
+        super::out::refuse_partial_overlap(row.name, t, &target)?;
+    }
+    launch(row, Formula::Forward, types.compute, &target, ops, params)?;
     target.storage().bump_version();
     Ok(target)
 }
@@ -450,19 +428,6 @@ pub fn run_out(row: &'static Row, ops: &[Operand], params: &[Scalar], out: &Tens
 pub fn run_raw(r: RowId, out: &Tensor, ops: &[Operand], params: &[Scalar]) -> Result<()> {
     let types = resolve(r.row(), ops, params)?;
     launch(r.row(), Formula::Forward, types.compute, out, ops, params)
-}
-
-/// A copy of an operand that overlaps `out` partially.
-fn disentangle(o: &Operand, out: &Tensor) -> Result<Option<Tensor>> {
-    match o {
-        Operand::Tensor(t) if t.storage().same(out.storage()) => {
-            match plan::overlap(t.layout(), t.dtype().size(), out.layout(), out.dtype().size()) {
-                Overlap::Partial => super::clone(&t.detach()).map(Some),
-                _ => Ok(None),
-            }
-        }
-        _ => Ok(None),
-    }
 }
 
 /// A row writing into its first operand.
@@ -490,15 +455,17 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
         };
     }
     let types = resolve(row, ops, params)?;
+    // Rounding an integer is itself, whatever the formula computes in.
+    let nothing_to_do = row.has(flag::INTSELF) && target.dtype().is_int();
     ensure!(
-        types.out.can_cast(target.dtype()),
+        nothing_to_do || types.out.can_cast(target.dtype()),
         Runtime,
         "result type {} can't be cast to the desired output type {} ({}_)",
         types.out.name(),
         target.dtype().name(),
         row.name
     );
-    if row.has(flag::INTSELF) && !target.dtype().is_float() {
+    if nothing_to_do {
         return Ok(());
     }
     let shape = common_shape(row, ops)?;
@@ -519,18 +486,10 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
         target.device()
     );
     check_divisor(row, types.compute, ops)?;
-    let mut safe: SmallVec<[Option<Tensor>; 4]> = smallvec![None];
     for o in &ops[1..] {
-        if let (Operand::Tensor(t), Some(_)) = (o, disentangle(o, target)?) {
-            bail!(
-                Runtime,
-                "{}_: unsupported operation: some elements of the input tensor (shape {:?}) and the written-to tensor (shape {:?}) refer to a single memory location. Please clone() the tensor before performing the operation.",
-                row.name,
-                t.shape(),
-                target.shape()
-            );
+        if let Operand::Tensor(t) = o {
+            super::out::refuse_partial_overlap(row.name, t, target)?;
         }
-        safe.push(None);
     }
     // Gradients of the other inputs may need the value that is about to be overwritten.
     let tensors = tensors_of(ops);

@@ -27,17 +27,19 @@ const AWARE: &[&str] = &[
     "conj",
     "copy_",
     "diagonal",
+    "dsplit",
     "expand",
     "expand_as",
     "fill_",
     "flatten",
+    "hsplit",
     "imag",
     "is_conj",
     "is_neg",
     "mH",
-    "mT",
     "moveaxis",
     "movedim",
+    "mT",
     "narrow",
     "permute",
     "real",
@@ -52,14 +54,19 @@ const AWARE: &[&str] = &[
     "swapaxes",
     "swapdims",
     "t",
+    "tensor_split",
     "transpose",
     "unbind",
     "unflatten",
     "unfold",
+    "unsafe_chunk",
+    "unsafe_split",
+    "unsafe_split_with_sizes",
     "unsqueeze",
     "view",
     "view_as",
     "view_as_real",
+    "vsplit",
     "zero_",
 ];
 
@@ -120,7 +127,7 @@ pub fn call(call: Call, args: &Args, out: Option<&[Tensor]>) -> Result<Value> {
     if let Some(outs) = out
         && outs.iter().any(Tensor::is_lazy)
     {
-        return super::copy_to_outs(args.op, registry::call(call, args, None)?, outs);
+        return super::out::put_all(args.op, registry::call(call, args, None)?, outs);
     }
     if AWARE.contains(&args.op) {
         return registry::run(call, args, out);

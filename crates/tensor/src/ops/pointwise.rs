@@ -43,7 +43,7 @@ unary! {
     floor FLOOR, ceil CEIL, trunc TRUNC, bitwise_not BITWISE_NOT, gelu_erf GELU_ERF, gelu_tanh GELU_TANH, digamma DIGAMMA,
 }
 binary! {
-    add ADD, sub SUB, mul MUL, div DIV, pow POW, maximum MAXIMUM, minimum MINIMUM, eq EQ, ne NE, lt LT, le LE,
+    add ADD, sub SUB, mul MUL, div DIV, pow POW, maximum MAXIMUM, gcd GCD, trunc_divide TRUNC_DIVIDE, minimum MINIMUM, eq EQ, ne NE, lt LT, le LE,
     gt GT, ge GE, logical_and LOGICAL_AND, logical_or LOGICAL_OR, floor_divide FLOOR_DIVIDE, remainder REMAINDER,
     bitwise_and BITWISE_AND, bitwise_or BITWISE_OR, bitwise_xor BITWISE_XOR, atan2 ATAN2, hypot HYPOT,
     logaddexp LOGADDEXP,
@@ -82,7 +82,7 @@ fn check_mask(op: &str, mask: &Tensor) -> Result<()> {
     Ok(())
 }
 
-fn masked_fill_(x: &Tensor, mask: &Tensor, value: Operand) -> Result<()> {
+pub(super) fn masked_fill_(x: &Tensor, mask: &Tensor, value: Operand) -> Result<()> {
     check_mask("masked_fill_", mask)?;
     match value {
         Operand::Number(v) => {
@@ -141,19 +141,47 @@ fn operand_opt<'a>(a: &'a Args, i: usize) -> Result<Option<Operand<'a>>> {
     if a.is_none(i) { Ok(None) } else { a.operand(i).map(Some) }
 }
 
-/// The signature of a plain row.
-fn signature(r: &Row, inplace: bool) -> String {
-    // Functions whose first argument may be a number, as in PyTorch.
-    let number_first = [
-        "pow",
-        "xlogy",
-        "remainder",
-        "bitwise_and",
-        "bitwise_or",
-        "bitwise_xor",
-        "bitwise_left_shift",
-        "bitwise_right_shift",
-    ];
+/// Functions whose first argument may be a number (then the second is a tensor), as in PyTorch.
+const NUMBER_FIRST: [&str; 8] = [
+    "pow",
+    "xlogy",
+    "remainder",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "bitwise_left_shift",
+    "bitwise_right_shift",
+];
+
+/// Rows whose other argument is a tensor, never a number, as in PyTorch.
+const TENSORS_ONLY: [&str; 14] = [
+    "maximum",
+    "minimum",
+    "fmax",
+    "fmin",
+    "atan2",
+    "hypot",
+    "nextafter",
+    "logaddexp",
+    "logaddexp2",
+    "heaviside",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "gcd",
+];
+
+/// The signatures of a plain row.
+fn signatures(r: &Row, inplace: bool, call: Call) -> Vec<Sig> {
+    let mut list = vec![Sig { text: leak(signature(r, "Tensor")), call }];
+    if !inplace && NUMBER_FIRST.contains(&r.name) {
+        list.push(Sig { text: leak(signature(r, "Number").replacen("Operand", "Tensor", 1)), call });
+    }
+    list
+}
+
+/// The signature of a plain row whose first argument is of the given type.
+fn signature(r: &Row, first: &str) -> String {
     let mut s = String::new();
     for (i, name) in r.inputs.iter().enumerate() {
         let name = match (i, r.name, r.inputs.len()) {
@@ -170,23 +198,8 @@ fn signature(r: &Row, inplace: bool) -> String {
             _ => name,
         };
         let kind = match i {
-            0 if inplace || !number_first.contains(&r.name) => "Tensor",
-            _ if [
-                "maximum",
-                "minimum",
-                "fmax",
-                "fmin",
-                "atan2",
-                "hypot",
-                "nextafter",
-                "logaddexp",
-                "logaddexp2",
-                "heaviside",
-            ]
-            .contains(&r.name) =>
-            {
-                "Tensor"
-            }
+            0 => first,
+            _ if TENSORS_ONLY.contains(&r.name) => "Tensor",
             _ if i > 0 && ["addcmul", "addcdiv"].contains(&r.name) => "Tensor",
             _ => "Operand",
         };
@@ -229,7 +242,7 @@ fn rows(list: &mut Vec<Op>) {
             name: r.name,
             namespace: r.namespace,
             forms: Forms(Forms::FUNCTION | method | out),
-            sigs: vec![Sig { text: leak(signature(r, false)), call: Call::Row(r.id) }],
+            sigs: signatures(r, false, Call::Row(r.id)),
             doc: r.doc,
             aliases: r.aliases.to_vec(),
             row: Some(r.id),
@@ -240,9 +253,19 @@ fn rows(list: &mut Vec<Op>) {
         list.push(Op {
             name: leak(format!("{}_", r.name)),
             namespace: r.namespace,
-            // The in-place forms of unary ops are functions too (`torch.exp_`).
-            forms: Forms(method | if nn || r.inputs.len() == 1 { Forms::FUNCTION } else { 0 }),
-            sigs: vec![Sig { text: leak(signature(r, true)), call: Call::RowInplace(r.id) }],
+            // The in-place forms of unary ops are functions too (`torch.exp_`), and those of a few others.
+            forms: Forms(
+                method
+                    | if nn
+                        || r.inputs.len() == 1
+                        || ["clamp_min", "clamp_max", "gcd", "xlogy"].contains(&r.name)
+                    {
+                        Forms::FUNCTION
+                    } else {
+                        0
+                    },
+            ),
+            sigs: signatures(r, true, Call::RowInplace(r.id)),
             doc: leak(format!("In-place `{}`.", r.name)),
             aliases: r.aliases.iter().map(|a| leak(format!("{a}_"))).collect(),
             row: Some(r.id),

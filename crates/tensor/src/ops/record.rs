@@ -248,6 +248,11 @@ impl Rule for RowRule {
                     out.push(Some(super::to_dtype(&super::mul(&g, &slope)?, want)?));
                     continue;
                 }
+                // Constant between its jumps.
+                if matches!(self.row.name, "floor_divide" | "trunc_divide") {
+                    out.push(Some(Tensor::zeros(g.shape(), want, g.device())?));
+                    continue;
+                }
                 bail!(
                     NotImplemented,
                     "{}: the derivative for argument '{}' is not implemented",

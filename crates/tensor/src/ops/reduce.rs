@@ -115,7 +115,7 @@ pub fn sum_to_size(g: &Tensor, shape: &[usize]) -> Result<Tensor> {
         .filter(|d| *d < lead || (shape[*d - lead] == 1 && g.shape()[*d] != 1))
         .map(|d| d as i64)
         .collect();
-    let s = if dims.is_empty() { g.clone() } else { sum(g, Some(&dims), true, Some(g.dtype()))? };
+    let s = if dims.is_empty() { g.clone() } else { sum(g, Some(&dims), true, None)? };
     super::reshape_to(&s, shape)
 }
 
@@ -212,6 +212,11 @@ fn extremum(
 ) -> Result<Tensor> {
     complex_unsupported(name, t)?;
     let mask = dim_mask(name, dims, t.ndim())?;
+    ensure!(
+        t.numel() > 0 || !dims.is_none_or(<[i64]>::is_empty),
+        Runtime,
+        "{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
+    );
     ensure!(
         count(t, &mask) > 0 || t.ndim() == 0 || shapes(t, &mask, keepdim).1.contains(&0),
         Index,
@@ -511,7 +516,12 @@ pub fn norm(t: &Tensor, p: f64, dims: Option<&[i64]>, keepdim: bool, dtype: Opti
     Ok(y)
 }
 
-fn nansum(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType>) -> Result<Tensor> {
+pub(super) fn nansum(
+    t: &Tensor,
+    dims: Option<&[i64]>,
+    keepdim: bool,
+    dtype: Option<DType>,
+) -> Result<Tensor> {
     if !t.dtype().is_float() {
         return sum(t, dims, keepdim, dtype);
     }
@@ -660,12 +670,12 @@ pub fn register(list: &mut Vec<Op>) {
     );
     op!(list, "max", FUNCTION | METHOD | OUT, "The greatest element; with `dim`, values and indices; with a tensor, `maximum`.",
         "input: Tensor", |a| Ok(whole("max", id::AMAX, a.tensor(0)?)?.into());
-        "input: Tensor, dim: int, keepdim: bool = False", |a| Ok(Value::Named("max", &["values", "indices"], extremum_dim("max", ArgOp::Max, a.tensor(0)?, a.int(1)?, a.bool(2)?)?));
-        "input: Tensor, other: Tensor", |a| Ok(super::maximum(a.tensor(0)?, a.tensor(1)?)?.into()));
+        "input: Tensor, other: Tensor", |a| Ok(super::maximum(a.tensor(0)?, a.tensor(1)?)?.into());
+        "input: Tensor, dim: int, keepdim: bool = False", |a| Ok(Value::Named("max", &["values", "indices"], extremum_dim("max", ArgOp::Max, a.tensor(0)?, a.int(1)?, a.bool(2)?)?)));
     op!(list, "min", FUNCTION | METHOD | OUT, "The smallest element; with `dim`, values and indices; with a tensor, `minimum`.",
         "input: Tensor", |a| Ok(whole("min", id::AMIN, a.tensor(0)?)?.into());
-        "input: Tensor, dim: int, keepdim: bool = False", |a| Ok(Value::Named("min", &["values", "indices"], extremum_dim("min", ArgOp::Min, a.tensor(0)?, a.int(1)?, a.bool(2)?)?));
-        "input: Tensor, other: Tensor", |a| Ok(super::minimum(a.tensor(0)?, a.tensor(1)?)?.into()));
+        "input: Tensor, other: Tensor", |a| Ok(super::minimum(a.tensor(0)?, a.tensor(1)?)?.into());
+        "input: Tensor, dim: int, keepdim: bool = False", |a| Ok(Value::Named("min", &["values", "indices"], extremum_dim("min", ArgOp::Min, a.tensor(0)?, a.int(1)?, a.bool(2)?)?)));
     op!(
         list,
         "argmax",

@@ -87,7 +87,7 @@ pub fn cat(ts: &[Tensor], dim: i64) -> Result<Tensor> {
 
 /// Joins tensors of one shape along a new dimension.
 pub fn stack(ts: &[Tensor], dim: i64) -> Result<Tensor> {
-    ensure!(!ts.is_empty(), Value, "stack expects a non-empty TensorList");
+    ensure!(!ts.is_empty(), Runtime, "stack expects a non-empty TensorList");
     let d = wrap_dim("stack", dim, ts[0].ndim() + 1)?;
     for (i, t) in ts.iter().enumerate() {
         ensure!(
@@ -192,46 +192,15 @@ fn tile(t: &Tensor, times: &[i64]) -> Result<Tensor> {
     repeat(t, &full)
 }
 
-/// A mask of the lower (or upper) triangle applied.
-fn triangle(name: &'static str, t: &Tensor, diagonal: i64, upper: bool) -> Result<Tensor> {
-    ensure!(t.ndim() >= 2, Runtime, "{name}: input tensor must have at least 2 dimensions, got {}", t.ndim());
-    let (h, w) = (t.shape()[t.ndim() - 2] as i64, t.shape()[t.ndim() - 1] as i64);
-    let mut keep = Vec::with_capacity((h * w) as usize);
-    for i in 0..h {
-        for j in 0..w {
-            let inside = if upper { j - i >= diagonal } else { j - i <= diagonal };
-            keep.push(pyrite_core::dtype::Bool8(!inside as u8));
-        }
-    }
-    let drop = super::to_device(&Tensor::from_slice(&keep, &[h as usize, w as usize])?, t.device())?;
-    super::masked_fill(t, &drop, super::Operand::Number(pyrite_core::Scalar::Int(0)))
-}
-
-pub fn tril(t: &Tensor, diagonal: i64) -> Result<Tensor> {
-    triangle("tril", t, diagonal, false)
-}
-
-pub fn triu(t: &Tensor, diagonal: i64) -> Result<Tensor> {
-    triangle("triu", t, diagonal, true)
-}
-
-/// A vector as the diagonal of a matrix, or a matrix's diagonal as a vector.
-fn diag(t: &Tensor, offset: i64) -> Result<Tensor> {
-    match t.ndim() {
-        1 => {
-            let n = t.shape()[0] + offset.unsigned_abs() as usize;
-            let z = Tensor::zeros(&[n, n], t.dtype(), t.device())?;
-            let d = super::diagonal(&z, offset, 0, 1)?;
-            super::copy_(&d, t)?;
-            Ok(z)
-        }
-        2 => super::clone(&super::diagonal(t, offset, 0, 1)?),
-        n => pyrite_core::bail!(Runtime, "diag(): Supports 1D or 2D tensors. Got {n}D"),
-    }
-}
-
 /// Each element `n` times in a row along `dim`.
-fn repeat_interleave(t: &Tensor, times: &Tensor, dim: Option<i64>) -> Result<Tensor> {
+fn repeat_interleave(t: &Tensor, times: &Tensor, dim: Option<i64>, total: Option<i64>) -> Result<Tensor> {
+    ensure!(
+        matches!(times.dtype(), DType::I32 | DType::I64),
+        NotImplemented,
+        "repeat_interleave: repeats has to be Long or Int tensor, got {}",
+        times.dtype().name()
+    );
+    ensure!(times.ndim() <= 1, Runtime, "repeat_interleave: repeats must be 0-dim or 1-dim tensor");
     let (x, d) = match dim {
         Some(d) => (t.clone(), wrap_dim("repeat_interleave", d, t.ndim())?),
         None => (super::reshape(t, &[-1])?, 0),
@@ -250,6 +219,13 @@ fn repeat_interleave(t: &Tensor, times: &Tensor, dim: Option<i64>) -> Result<Ten
         let r = times[if times.len() == 1 { 0 } else { i }];
         at.extend(std::iter::repeat_n(i as i64, r as usize));
     }
+    ensure!(
+        total.is_none_or(|n| n == at.len() as i64),
+        Runtime,
+        "repeat_interleave: Allocated size does not match required size: output_size is {}, but the repeats add up to {}",
+        total.unwrap_or(0),
+        at.len()
+    );
     let idx = super::to_device(&Tensor::from_slice(&at, &[at.len()])?, t.device())?;
     super::index::index_select(&x, d as i64, &idx)
 }
@@ -261,27 +237,6 @@ fn broadcast_tensors(ts: &[Tensor]) -> Result<Vec<Tensor>> {
         shape = pyrite_core::layout::broadcast("broadcast_tensors", &shape, t.shape())?;
     }
     ts.iter().map(|t| super::expand_to(t, &shape)).collect()
-}
-
-fn at_least(t: &Tensor, n: usize) -> Result<Tensor> {
-    let mut y = t.clone();
-    while y.ndim() < n {
-        y = super::unsqueeze(&y, 0)?;
-    }
-    Ok(y)
-}
-
-fn at_least_3(t: &Tensor) -> Result<Tensor> {
-    match t.ndim() {
-        0 => super::reshape(t, &[1, 1, 1]),
-        1 => super::unsqueeze(&super::unsqueeze(t, 0)?, -1),
-        2 => super::unsqueeze(t, -1),
-        _ => Ok(t.clone()),
-    }
-}
-
-fn all_at_least(ts: &[Tensor], n: usize) -> Result<Vec<Tensor>> {
-    ts.iter().map(|t| if n == 3 { at_least_3(t) } else { at_least(t, n) }).collect()
 }
 
 pub fn register(list: &mut Vec<Op>) {
@@ -310,16 +265,14 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, dims: size",
         |a| Ok(flip(a.tensor(0)?, a.ints(1)?)?.into())
     );
-    op!(list, "fliplr", FUNCTION | METHOD, "Columns in reverse order.", "input: Tensor", |a| Ok(flip(
-        a.tensor(0)?,
-        &[1]
-    )?
-    .into()));
-    op!(list, "flipud", FUNCTION | METHOD, "Rows in reverse order.", "input: Tensor", |a| Ok(flip(
-        a.tensor(0)?,
-        &[0]
-    )?
-    .into()));
+    op!(list, "fliplr", FUNCTION | METHOD, "Columns in reverse order.", "input: Tensor", |a| {
+        ensure!(a.tensor(0)?.ndim() >= 2, Runtime, "fliplr: Input must be >= 2-d.");
+        Ok(flip(a.tensor(0)?, &[1])?.into())
+    });
+    op!(list, "flipud", FUNCTION | METHOD, "Rows in reverse order.", "input: Tensor", |a| {
+        ensure!(a.tensor(0)?.ndim() >= 1, Runtime, "flipud: Input must be >= 1-d.");
+        Ok(flip(a.tensor(0)?, &[0])?.into())
+    });
     op!(
         list,
         "roll",
@@ -344,33 +297,16 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, dims: size",
         |a| Ok(tile(a.tensor(0)?, a.ints(1)?)?.into())
     );
-    op!(list, "repeat_interleave", FUNCTION | METHOD, "Each element several times in a row.",
-        "input: Tensor, repeats: int, dim: int? = None", |a| Ok(repeat_interleave(a.tensor(0)?, &Tensor::from_slice(&[a.int(1)?], &[1])?, a.int_opt(2)?)?.into());
-        "input: Tensor, repeats: Tensor, dim: int? = None", |a| Ok(repeat_interleave(a.tensor(0)?, a.tensor(1)?, a.int_opt(2)?)?.into()));
-    op!(
-        list,
-        "tril",
-        FUNCTION | METHOD | OUT,
-        "The lower triangle; the rest is 0.",
-        "input: Tensor, diagonal: int = 0",
-        |a| Ok(tril(a.tensor(0)?, a.int(1)?)?.into())
-    );
-    op!(
-        list,
-        "triu",
-        FUNCTION | METHOD | OUT,
-        "The upper triangle; the rest is 0.",
-        "input: Tensor, diagonal: int = 0",
-        |a| Ok(triu(a.tensor(0)?, a.int(1)?)?.into())
-    );
-    op!(
-        list,
-        "diag",
-        FUNCTION | METHOD | OUT,
-        "A vector as a diagonal matrix, or a matrix's diagonal.",
-        "input: Tensor, diagonal: int = 0",
-        |a| Ok(diag(a.tensor(0)?, a.int(1)?)?.into())
-    );
+    op!(list, "repeat_interleave", FUNCTION | METHOD,
+    "Each element several times in a row; with `repeats` alone, each index as often as it says.",
+    "input: Tensor, repeats: int, dim: int? = None, *, output_size: int? = None", |a| Ok(repeat_interleave(a.tensor(0)?, &Tensor::from_slice(&[a.int(1)?], &[1])?, a.int_opt(2)?, a.int_opt(3)?)?.into());
+    "input: Tensor, repeats: Tensor, dim: int? = None, *, output_size: int? = None", |a| Ok(repeat_interleave(a.tensor(0)?, a.tensor(1)?, a.int_opt(2)?, a.int_opt(3)?)?.into());
+    "repeats: Tensor, *, output_size: int? = None", |a| {
+        let r = a.tensor(0)?;
+        let (zero, one) = (pyrite_core::Scalar::Int(0), pyrite_core::Scalar::Int(1));
+        let index = super::create::arange(zero, pyrite_core::Scalar::Int(r.numel() as i64), one, r.dtype(), r.device())?;
+        Ok(repeat_interleave(&index, r, Some(0), a.int_opt(1)?)?.into())
+    });
     op!(
         list,
         "broadcast_tensors",
@@ -379,30 +315,4 @@ pub fn register(list: &mut Vec<Op>) {
         "tensors: Tensors",
         |a| Ok(Value::Tuple(broadcast_tensors(a.tensors(0)?)?))
     );
-    op!(
-        list,
-        "hstack",
-        FUNCTION | OUT,
-        "Joins along the second dimension (the first for vectors).",
-        "tensors: Tensors",
-        |a| {
-            let ts = all_at_least(a.tensors(0)?, 1)?;
-            let dim = if ts.first().is_some_and(|t| t.ndim() == 1) { 0 } else { 1 };
-            Ok(cat(&ts, dim)?.into())
-        }
-    );
-    op!(
-        list,
-        "vstack",
-        FUNCTION | OUT,
-        alias = ["row_stack"],
-        "Joins along the first dimension; vectors are rows.",
-        "tensors: Tensors",
-        |a| Ok(cat(&all_at_least(a.tensors(0)?, 2)?, 0)?.into())
-    );
-    op!(list, "dstack", FUNCTION | OUT, "Joins along the third dimension.", "tensors: Tensors", |a| Ok(cat(
-        &all_at_least(a.tensors(0)?, 3)?,
-        2
-    )?
-    .into()));
 }

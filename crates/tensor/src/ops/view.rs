@@ -2,14 +2,14 @@
 
 use crate::autograd::{self, inplace, is_grad_enabled, mode, needs_grad};
 use crate::op;
-use crate::registry::{Op, Value};
+use crate::registry::Op;
 use crate::tensor::{Lazy, Tensor};
 use pyrite_core::layout::{numel, wrap_dim};
 use pyrite_core::{Dims, Layout, Result, bail, ensure};
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
-type LayoutFn = Arc<dyn Fn(&Layout) -> Result<Layout> + Send + Sync>;
+pub(super) type LayoutFn = Arc<dyn Fn(&Layout) -> Result<Layout> + Send + Sync>;
 
 /// The same elements under another layout, untracked: for use inside ops.
 pub fn with_layout(t: &Tensor, layout: Layout) -> Tensor {
@@ -48,14 +48,14 @@ pub(super) fn track_view(
 }
 
 /// A view that shows some elements once: backward puts the gradient into zeros.
-fn inject(name: &'static str, t: &Tensor, f: LayoutFn) -> Result<Tensor> {
+pub(super) fn inject(name: &'static str, t: &Tensor, f: LayoutFn) -> Result<Tensor> {
     let layout = f(t.layout())?;
     let shape: Dims = t.shape().into();
     Ok(track(name, t, layout, move |g| put_into_zeros(g, &shape, &f)))
 }
 
 /// Zeros of `shape` with `g` written where the view looks; differentiable (the view of it again).
-fn put_into_zeros(g: &Tensor, shape: &[usize], f: &LayoutFn) -> Result<Tensor> {
+pub(super) fn put_into_zeros(g: &Tensor, shape: &[usize], f: &LayoutFn) -> Result<Tensor> {
     let z = Tensor::zeros(shape, g.dtype(), g.device())?;
     super::copy_raw(&with_layout(&z, f(z.layout())?), g)?;
     if needs_grad(&[g]) {
@@ -264,6 +264,13 @@ pub fn squeeze(t: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
         Some(list) => {
             let list: SmallVec<[usize; 6]> =
                 list.iter().map(|d| wrap_dim("squeeze", *d, t.ndim())).collect::<Result<_>>()?;
+            for (i, d) in list.iter().enumerate() {
+                ensure!(
+                    !list[..i].contains(d),
+                    Runtime,
+                    "squeeze: dim {d} appears multiple times in the list of dims"
+                );
+            }
             t.layout().squeeze(|d| list.contains(&d))
         }
     };
@@ -457,82 +464,6 @@ fn out_of_parts(g: Tensor, parts: bool, lazy: Lazy) -> Result<Tensor> {
     super::lazy::apply(&g, lazy)
 }
 
-/// Sections along a dimension as views.
-pub fn split_sizes(t: &Tensor, sizes: &[i64], dim: i64) -> Result<Vec<Tensor>> {
-    ensure!(t.ndim() > 0, Runtime, "split expects at least a 1-dimensional tensor");
-    let d = wrap_dim("split", dim, t.ndim())?;
-    let n = t.shape()[d] as i64;
-    ensure!(
-        sizes.iter().all(|s| *s >= 0),
-        Runtime,
-        "split_with_sizes expects split_sizes have only non-negative entries, but got {sizes:?}"
-    );
-    ensure!(
-        sizes.iter().try_fold(0i64, |a, s| a.checked_add(*s)) == Some(n),
-        Runtime,
-        "split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), but got split_sizes={sizes:?}"
-    );
-    sections("SplitWithSizesBackward0", t, sizes, d)
-}
-
-/// Consecutive sections of dimension `d`; `sizes` add up to it.
-fn sections(name: &'static str, t: &Tensor, sizes: &[i64], d: usize) -> Result<Vec<Tensor>> {
-    let mut at = 0;
-    let views = sizes
-        .iter()
-        .map(|s| {
-            let (first, len) = (at, *s as usize);
-            at += len;
-            inject(name, t, Arc::new(move |l: &Layout| l.slice(d, first, len, 1)))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    inplace::mark_several(&views);
-    Ok(views)
-}
-
-pub fn split(t: &Tensor, size: i64, dim: i64) -> Result<Vec<Tensor>> {
-    ensure!(t.ndim() > 0, Runtime, "split expects at least a 1-dimensional tensor");
-    let d = wrap_dim("split", dim, t.ndim())?;
-    let n = t.shape()[d] as i64;
-    ensure!(size >= 0, Runtime, "split expects split_size be non-negative, but got split_size={size}");
-    ensure!(
-        size > 0 || n == 0,
-        Runtime,
-        "split: split_size can only be 0 if dimension size is 0, but got dimension size of {n}"
-    );
-    let mut sizes = Vec::new();
-    let mut left = n;
-    loop {
-        sizes.push(if size == 0 { 0 } else { left.min(size) });
-        left -= size.min(left);
-        if left <= 0 {
-            break;
-        }
-    }
-    sections("SplitBackward0", t, &sizes, d)
-}
-
-pub fn chunk(t: &Tensor, chunks: i64, dim: i64) -> Result<Vec<Tensor>> {
-    ensure!(chunks > 0, Runtime, "chunk expects `chunks` to be greater than 0, got: {chunks}");
-    ensure!(t.ndim() > 0, Runtime, "chunk expects at least a 1-dimensional tensor");
-    let d = wrap_dim("chunk", dim, t.ndim())?;
-    let n = t.shape()[d] as i64;
-    if n == 0 {
-        return split_sizes(t, &vec![0; chunks as usize], dim);
-    }
-    split(t, (n + chunks - 1) / chunks, dim)
-}
-
-pub fn unbind(t: &Tensor, dim: i64) -> Result<Vec<Tensor>> {
-    ensure!(t.ndim() > 0, Index, "Dimension specified as {dim} but tensor has no dimensions");
-    let d = wrap_dim("unbind", dim, t.ndim())?;
-    let views = (0..t.shape()[d] as i64)
-        .map(|i| inject("UnbindBackward0", t, Arc::new(move |l: &Layout| l.select(d, i))))
-        .collect::<Result<Vec<_>>>()?;
-    inplace::mark_several(&views);
-    Ok(views)
-}
-
 /// `movedim` for lists of dimensions.
 pub fn movedim(t: &Tensor, from: &[i64], to: &[i64]) -> Result<Tensor> {
     ensure!(
@@ -627,14 +558,13 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, size: size",
         |a| Ok(broadcast_to(a.tensor(0)?, a.ints(1)?)?.into())
     );
-    op!(
-        list,
-        "view",
-        METHOD,
-        "A view with another shape over the same elements; one size may be -1.",
-        "input: Tensor, size: size",
-        |a| Ok(view(a.tensor(0)?, a.ints(1)?)?.into())
-    );
+    op!(list, "view", METHOD,
+    "A view with another shape over the same elements (one size may be -1), or of the same bytes as another dtype.",
+    "input: Tensor, size: size", |a| Ok(view(a.tensor(0)?, a.ints(1)?)?.into());
+    "input: Tensor, dtype: dtype", |a| match a.dtype_opt(1)? {
+        Some(d) => Ok(super::view_dtype::view_dtype(a.tensor(0)?, d)?.into()),
+        None => bail!(Type, "view(): argument 'dtype' must be torch.dtype, not None"),
+    });
     op!(list, "view_as", METHOD, "A view with the shape of `other`.", "input: Tensor, other: Tensor", |a| {
         Ok(view(
             a.tensor(0)?,
@@ -732,34 +662,6 @@ pub fn register(list: &mut Vec<Op>) {
         "A view with given sizes, strides and storage offset.",
         "input: Tensor, size: ints, stride: ints, storage_offset: int? = None",
         |a| Ok(as_strided(a.tensor(0)?, a.ints(1)?, a.ints(2)?, a.int_opt(3)?)?.into())
-    );
-    op!(list, "split", FUNCTION | METHOD, "Views of sections along `dim`: of one size, or of the sizes given.",
-        "input: Tensor, split_size_or_sections: int, dim: int = 0", |a| Ok(Value::Tuple(split(a.tensor(0)?, a.int(1)?, a.int(2)?)?));
-        "input: Tensor, split_size_or_sections: ints, dim: int = 0", |a| Ok(Value::Tuple(split_sizes(a.tensor(0)?, a.ints(1)?, a.int(2)?)?));
-        "input: Tensor, split_size: int, dim: int = 0", |a| Ok(Value::Tuple(split(a.tensor(0)?, a.int(1)?, a.int(2)?)?)));
-    op!(
-        list,
-        "split_with_sizes",
-        FUNCTION | METHOD,
-        "Views of sections of the given sizes along `dim`.",
-        "input: Tensor, split_sizes: ints, dim: int = 0",
-        |a| Ok(Value::Tuple(split_sizes(a.tensor(0)?, a.ints(1)?, a.int(2)?)?))
-    );
-    op!(
-        list,
-        "chunk",
-        FUNCTION | METHOD,
-        "At most `chunks` views of equal size (the last may be smaller) along `dim`.",
-        "input: Tensor, chunks: int, dim: int = 0",
-        |a| Ok(Value::Tuple(chunk(a.tensor(0)?, a.int(1)?, a.int(2)?)?))
-    );
-    op!(
-        list,
-        "unbind",
-        FUNCTION | METHOD,
-        "The slices along `dim`, as views.",
-        "input: Tensor, dim: int = 0",
-        |a| Ok(Value::Tuple(unbind(a.tensor(0)?, a.int(1)?)?))
     );
     op!(
         list,
