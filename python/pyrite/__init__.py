@@ -99,6 +99,11 @@ _LAZY_MODULES = frozenset(
 
 
 def __getattr__(name):
+    if name == "vmap":
+        from .func import vmap
+
+        globals()["vmap"] = vmap
+        return vmap
     if name in _LAZY_MODULES:
         import importlib
 
@@ -112,4 +117,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted(_builtins.set(globals()) | _LAZY_MODULES)
+    return sorted(_builtins.set(globals()) | _LAZY_MODULES | {"vmap"})

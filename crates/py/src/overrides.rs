@@ -198,14 +198,14 @@ pub fn refuse(what: &str, o: Borrowed<PyAny>) -> PyResult<()> {
 
 // ---- for Python ------------------------------------------------------------------------------------
 
-/// Says that a class or transform may answer from now on; False takes it back.
-#[pyfunction]
-fn _overrides(on: bool) {
-    if on {
+/// Called for every new subclass of Tensor: one that answers for functions is looked for from now on.
+pub fn subclassed(class: &Bound<PyType>) -> PyResult<()> {
+    // Batched tensors are counted one by one.
+    let counted = class.hasattr(pyo3::intern!(class.py(), "_counted"))?;
+    if !counted && answer(class)?.is_some() {
         ACTIVE.fetch_add(1, Ordering::Relaxed);
-    } else {
-        ACTIVE.fetch_sub(1, Ordering::Relaxed);
     }
+    Ok(())
 }
 
 /// Switches `__torch_function__` off or on in this thread; returns what it was.
@@ -239,6 +239,35 @@ fn _disabled_torch_function_impl(
     py.NotImplemented()
 }
 
+/// Lives as long as a batched tensor: while one exists, calls are looked at.
+#[pyclass(frozen, name = "_Guard", module = "pyrite._C")]
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        ACTIVE.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One sample of a batch: what its shape, dtype and device are asked of.
+fn face(py: Python, value: &Bound<PyAny>) -> PyResult<pyrite_tensor::Tensor> {
+    use crate::error::IntoPy;
+    let t = tensor::expect("vmap", "value", value)?;
+    Ok(match t.shape() {
+        [] => return Err(PyRuntimeError::new_err("vmap: a tensor without dimensions has no batch")),
+        [0, rest @ ..] => pyrite_tensor::Tensor::zeros(rest, t.dtype(), t.device()).py(py)?,
+        _ => pyrite_tensor::ops::view::with_layout(&t, t.layout().select(0, 0).py(py)?),
+    })
+}
+
+/// Gives a batched tensor another value.
+#[pyfunction]
+fn _rebatch(obj: &Bound<PyTensor>, value: &Bound<PyAny>) -> PyResult<()> {
+    let py = obj.py();
+    tensor::swap(obj, face(py, value)?);
+    obj.setattr(pyo3::intern!(py, "_batched_value"), value)
+}
+
 /// An object of `class` that shows one sample of `value` (a tensor whose first dimension is a batch) and
 /// holds all of it as `_batched_value`.
 #[pyfunction]
@@ -246,26 +275,22 @@ fn _make_batched<'py>(
     class: &Bound<'py, PyType>,
     value: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyTensor>> {
-    use crate::error::IntoPy;
     let py = class.py();
-    let t = tensor::expect("vmap", "value", value)?;
-    let face = match t.shape() {
-        [] => return Err(PyRuntimeError::new_err("vmap: a tensor without dimensions has no batch")),
-        [0, rest @ ..] => pyrite_tensor::Tensor::zeros(rest, t.dtype(), t.device()).py(py)?,
-        _ => pyrite_tensor::ops::view::with_layout(&t, t.layout().select(0, 0).py(py)?),
-    };
-    let obj = tensor::make_subclass(class, face)?;
+    let obj = tensor::make_subclass(class, face(py, value)?)?;
     obj.setattr(pyo3::intern!(py, "_batched_value"), value)?;
+    let guard = Bound::new(py, Guard)?;
+    ACTIVE.fetch_add(1, Ordering::Relaxed);
+    obj.setattr(pyo3::intern!(py, "_guard"), guard)?;
     Ok(obj)
 }
 
 pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
-    m.add_function(wrap_pyfunction!(_overrides, m)?)?;
     m.add_function(wrap_pyfunction!(_overrides_disabled, m)?)?;
     m.add_function(wrap_pyfunction!(_push_mode, m)?)?;
     m.add_function(wrap_pyfunction!(_pop_mode, m)?)?;
     m.add_function(wrap_pyfunction!(_disabled_torch_function_impl, m)?)?;
     m.add_function(wrap_pyfunction!(_make_batched, m)?)?;
+    m.add_function(wrap_pyfunction!(_rebatch, m)?)?;
     let f = m.getattr("_disabled_torch_function_impl")?;
     let _ = DISABLED_IMPL.set(m.py(), f.unbind());
     Ok(())

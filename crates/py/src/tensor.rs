@@ -249,6 +249,18 @@ impl PyTensor {
             .map(PyTensor::new)
     }
 
+    #[classmethod]
+    #[pyo3(signature = (**kwargs))]
+    fn __init_subclass__(cls: &Bound<PyType>, kwargs: Option<&Bound<PyDict>>) -> PyResult<()> {
+        if let Some((k, _)) = kwargs.and_then(|k| k.iter().next()) {
+            return Err(PyTypeError::new_err(format!(
+                "{}.__init_subclass__() takes no keyword arguments (got {k})",
+                cls.name()?
+            )));
+        }
+        crate::overrides::subclassed(cls)
+    }
+
     /// An instance of a subclass over `data`'s memory.
     #[staticmethod]
     #[pyo3(signature = (cls, data, require_grad=false))]

@@ -127,6 +127,21 @@ def grad(
     if allow_unused is None:
         allow_unused = materialize_grads
     retain = create_graph if retain_graph is None else retain_graph
+    given = () if grad_outputs is None else _as_tuple(grad_outputs)
+    if any(hasattr(t, "_batched_value") for t in (*outputs, *inputs, *given)):
+        from .._batching import grad as batched_grad
+
+        seeds = given or (None,) * len(outputs)
+        options = {"retain_graph": retain, "create_graph": create_graph, "allow_unused": True}
+        result = batched_grad(outputs, inputs, seeds, options, grad)
+        if not allow_unused and any(g is None for g in result):
+            raise RuntimeError(
+                "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
+                "this is the desired behavior."
+            )
+        if materialize_grads:
+            return tuple(_C.zeros_like(x) if g is None else g for g, x in zip(result, inputs))
+        return result
     if is_grads_batched:
         batches = _as_tuple(grad_outputs)
         rows = [
