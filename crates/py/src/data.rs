@@ -146,6 +146,7 @@ impl Leaves<'_> {
 
     fn collect(&mut self, o: &Bound<PyAny>, dim: usize) -> PyResult<()> {
         if let Some(t) = get(o) {
+            crate::overrides::refuse("tensor()", o.as_borrowed())?;
             return self.tensor(&t, dim);
         }
         if dim == self.shape.len() {

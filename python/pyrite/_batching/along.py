@@ -11,9 +11,7 @@ def shifted(dim, rank):
     """A dimension of the sample as one of the batch."""
     rank = max(rank, 1)
     if not -rank <= dim < rank:
-        raise IndexError(
-            f"Dimension out of range (expected to be in range of [{-rank}, {rank - 1}], but got {dim})"
-        )
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-rank}, {rank - 1}], but got {dim})")
     return dim % rank + 1
 
 

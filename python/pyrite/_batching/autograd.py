@@ -228,9 +228,7 @@ def _generated(cls, frame, args):
                 flags = ctx.forward_flags if ctx._to_save_forward else ctx.flags
                 ctx.inner._unpack = lambda jvp: tuple(wrap(f, t, b) for t, b in zip(saved, flags))
                 out = cls._run_jvp(ctx.inner, tuple(wrap(f, t, b) for t, b in zip(ts, batched)))
-                return tuple(
-                    f.full(t) if isinstance(t, Tensor) and b else t for t, b in zip(out, ctx.out_batched)
-                )
+                return tuple(f.full(t) if isinstance(t, Tensor) and b else t for t, b in zip(out, ctx.out_batched))
 
         @classmethod
         def _has_jvp(klass):

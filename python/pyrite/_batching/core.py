@@ -174,6 +174,13 @@ def call(func, args, kwargs):
         return f(frame, func, args, kwargs)
     entry = REGISTRY.get(key)
     f = BOUND_RULES.get(key)
+    if f is None and entry is not None and entry[0] != key.rpartition(".")[2]:
+        # An alias has the rule of what it stands for.
+        canonical = f"{entry[3]}.{entry[0]}" if entry[3] else entry[0]
+        f = RULES.get(canonical)
+        if f is not None:
+            return f(frame, func, args, kwargs)
+        f = BOUND_RULES.get(canonical)
     if f is not None:
         bound = entry[1].bind(args, kwargs)
         if bound is not None:
@@ -315,3 +322,19 @@ def _stack(frame, func, results):
             "can hold several values."
         )
     return first
+
+
+def by_loop():
+    """The registry entries that take tensors and have no rule: they run sample by sample."""
+    from .random import DRAWING
+
+    covered = set(RULES) | set(BOUND_RULES) | {k for k, v in REGISTRY.items() if v[2] is not None}
+    names = set()
+    for key, (canonical, signatures, _, namespace) in REGISTRY.items():
+        stem = key[:-1] if key.endswith("_") else key
+        plain = stem.rpartition(".")[2].removesuffix("_like")
+        takes = any("Tensor" in t or "Operand" in t for t in signatures.texts)
+        alias = f"{namespace}.{canonical}" if namespace else canonical
+        if takes and key not in covered and stem not in covered and alias not in covered and plain not in DRAWING:
+            names.add(alias)
+    return names

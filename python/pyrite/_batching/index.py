@@ -8,13 +8,17 @@ Tensor = _C.Tensor
 
 
 def _is_index(k):
-    return isinstance(k, Tensor) or type(k) in (list, tuple) and not isinstance(k, slice)
+    return isinstance(k, Tensor) or (type(k) in (list, tuple) and not isinstance(k, slice))
 
 
 def _expanded(x, key):
     """The key as a tuple without an ellipsis: one entry per dimension of ``x``, and None for new ones."""
     key = key if type(key) is tuple else (key,)
-    used = sum(k.ndim if isinstance(k, Tensor) and k.dtype in (_C.bool, _C.uint8) else 1 for k in key if k is not None and k is not Ellipsis and not isinstance(k, bool))
+    used = sum(
+        k.ndim if isinstance(k, Tensor) and k.dtype in (_C.bool, _C.uint8) else 1
+        for k in key
+        if k is not None and k is not Ellipsis and not isinstance(k, bool)
+    )
     fill = [slice(None)] * max(x.ndim - used, 0)
     out, seen = [], False
     for k in key:
@@ -56,7 +60,9 @@ def getitem(x, key):
     basic = tuple(
         part
         for k in parts
-        for part in ([slice(None)] * (k.ndim if k.dtype in (_C.bool, _C.uint8) else 1) if isinstance(k, Tensor) else [k])
+        for part in (
+            [slice(None)] * (k.ndim if k.dtype in (_C.bool, _C.uint8) else 1) if isinstance(k, Tensor) else [k]
+        )
     )
     y = x[basic] if any(k != slice(None) if not isinstance(k, Tensor) else False for k in basic) else x
     places, at = [], 0
@@ -210,11 +216,6 @@ def _take(frame, func, a):
     return _gathered(frame, flat, [(0, index)])
 
 
-@bound_rule("index_put")
-def _index_put(frame, func, a):
-    return NotImplemented
-
-
 @bound_rule("nn.embedding")
 def _embedding(frame, func, a):
     x, w = a["input"], a["weight"]
@@ -225,11 +226,6 @@ def _embedding(frame, func, a):
     if kw.get("scale_grad_by_freq") or (pad is not None and pad >= 0):
         return NotImplemented
     return _gathered(frame, w, [(0, x)])
-
-
-@bound_rule("embedding")
-def _embedding_raw(frame, func, a):
-    return NotImplemented
 
 
 @bound_rule("one_hot", "nn.one_hot")

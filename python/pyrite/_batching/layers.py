@@ -41,11 +41,6 @@ for _d in (1, 2, 3):
     )(_folded(_d, "input"))  # fmt: skip
 
 
-@bound_rule("nn.max_unpool")
-def _unpool(frame, func, a):
-    return NotImplemented
-
-
 @bound_rule("nn.pad", "constant_pad_nd")
 def _pad(frame, func, a):
     x, mode = a["input"], a.get("mode", "constant")
@@ -122,9 +117,7 @@ def _batch_norm(frame, func, a):
     running = dict(zip([k for k, t in (("running_mean", mean), ("running_var", var)) if t is not None], flat))
     from ..nn.functional import batch_norm
 
-    out = batch_norm(
-        v.flatten(1, 2), running.get("running_mean"), running.get("running_var"), training=True, **kw
-    )
+    out = batch_norm(v.flatten(1, 2), running.get("running_mean"), running.get("running_var"), training=True, **kw)
     for t, f in zip(stats, flat):
         t._batched_value.copy_(f.reshape(t._batched_value.shape))
     out = out.unflatten(1, (n, v.shape[2])).movedim(1, 0)
@@ -175,9 +168,7 @@ def _bce(frame, func, a):
         if out is None:
             return NotImplemented
     else:
-        from .pointwise import elementwise
-
-        out = elementwise(frame, func, [x, t], {"reduction": "none"})
+        out = frame.wrap(func(frame.full(x), frame.full(t), reduction="none"))
     if w is not None:
         out = out * w
     return _reduced(out, reduction)

@@ -77,7 +77,7 @@ def elementwise(frame, func, args, kwargs):
 
 rule(
     "div", "div_", "true_divide", "divide", "rsub", "positive", "round", "round_", "clamp", "clamp_", "clip", "clip_",
-    "where", "masked_fill", "masked_fill_", "nan_to_num", "nan_to_num_", "polygamma", "nn.gelu", "nn.relu", "fill",
+    "where", "nan_to_num", "nan_to_num_", "polygamma", "nn.gelu", "nn.relu", "fill",
     "isclose", "float_power", "float_power_", "angle", "real", "imag", "conj", "conj_physical", "resolve_conj",
     "resolve_neg", "isreal", "polar", "complex", "ldexp", "mvlgamma", "arctan2", "isin", "lcm", "special.polygamma",
     "special.multigammaln", "frexp", "is_nonzero", "sgn", "absolute", "fix", "xlogy", "special.xlogy", "special.zeta",
@@ -125,6 +125,18 @@ def _fill(frame, func, args, kwargs):
 def _zero(frame, func, args, kwargs):
     args[0]._batched_value.zero_()
     return args[0]
+
+
+@bound_rule("masked_fill")
+def _masked_fill(frame, func, a):
+    x, mask, value = a["input"], a["mask"], a["value"]
+    if not isinstance(value, Tensor):
+        return elementwise(frame, func, (x, mask, value), {})
+    if value.ndim:
+        raise RuntimeError(
+            f"masked_fill only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s)."
+        )
+    return _C.where(mask, value.to(x.dtype), x)
 
 
 @bound_rule("zeros_like", "ones_like", "empty_like", "full_like")

@@ -17,9 +17,7 @@ def matmul(frame, x, y):
     w = y._batched_value if by else y
     rx, ry, n = x.ndim, y.ndim, frame.size
     if rx == 0 or ry == 0:
-        raise RuntimeError(
-            f"both arguments to matmul need to be at least 1D, but they are {rx}D and {ry}D"
-        )
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {rx}D and {ry}D")
     if not by and (ry <= 2 or (rx >= ry and rx > 1)):
         # Rows of a larger matrix, or batch dimensions that line up from the right.
         return v @ w

@@ -9,8 +9,27 @@ Tensor = _C.Tensor
 _FACTORIES = frozenset(("rand", "randn", "randint"))
 # Functions whose samples differ anyway when they run on a batch.
 _WHOLE = frozenset(
-    ("rand_like", "randn_like", "randint_like", "bernoulli", "dropout", "native_dropout", "poisson", "rrelu", "alpha_dropout")
+    (
+        "rand_like",
+        "randn_like",
+        "randint_like",
+        "bernoulli",
+        "dropout",
+        "native_dropout",
+        "poisson",
+        "rrelu",
+        "alpha_dropout",
+    )
 )
+
+# Everything that draws: what `is_random` of the binding says.
+DRAWING = _FACTORIES | frozenset(
+    (
+        "bernoulli", "binomial", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "normal", "poisson",
+        "random", "randperm", "rrelu", "uniform", "dropout", "alpha_dropout", "feature_dropout", "native_dropout",
+        "feature_alpha_dropout", "fractional_max_pool2d", "fractional_max_pool3d",
+    )
+)  # fmt: skip
 
 
 def _does_draw(func, args, kwargs):

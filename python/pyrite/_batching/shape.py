@@ -56,7 +56,9 @@ def _matrix(f):
     def on(frame, func, a):
         x = a["input"]
         if x.ndim < 2:
-            raise RuntimeError(f"tensor.{func.__name__} is only supported on matrices or batches of matrices. Got {x.ndim}-D tensor.")
+            raise RuntimeError(
+                f"tensor.{func.__name__} is only supported on matrices or batches of matrices. Got {x.ndim}-D tensor."
+            )
         return frame.wrap(f(x._batched_value.transpose(-2, -1)))
 
     return on

@@ -6,11 +6,21 @@ from .. import _C
 
 Tensor = _C.Tensor
 
-ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "self": "input", "x1": "input", "a": "input", "x2": "other"}
+ALIASES = {
+    "axis": "dim",
+    "keepdims": "keepdim",
+    "x": "input",
+    "self": "input",
+    "x1": "input",
+    "a": "input",
+    "x2": "other",
+}
 
 
 def _int(v):
-    return isinstance(v, int) and not isinstance(v, bool) or hasattr(v, "__index__") and not isinstance(v, (bool, Tensor))
+    return (isinstance(v, int) and not isinstance(v, bool)) or (
+        hasattr(v, "__index__") and not isinstance(v, (bool, Tensor))
+    )
 
 
 def _number(v):

@@ -85,7 +85,9 @@ for _name in (
     setattr(
         BatchedTensor,
         _name,
-        _no_values(_name, f"vmap: .{_name}() is not supported for a tensor that vmap maps over: it holds a batch of values."),
+        _no_values(
+            _name, f"vmap: .{_name}() is not supported for a tensor that vmap maps over: it holds a batch of values."
+        ),
     )
 
 
@@ -120,7 +122,10 @@ def _new(name):
     def method(self, *size, **kwargs):
         frame = _frame_of(self._level)
         if name == "new_full":
-            sizes, value = (size[0] if size else kwargs.pop("size")), (size[1] if len(size) > 1 else kwargs.pop("fill_value"))
+            sizes, value = (
+                (size[0] if size else kwargs.pop("size")),
+                (size[1] if len(size) > 1 else kwargs.pop("fill_value")),
+            )
             return frame.wrap(self._batched_value.new_full((frame.size, *tuple(sizes)), value, **kwargs))
         sizes = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
         return frame.wrap(getattr(self._batched_value, name)((frame.size, *tuple(sizes)), **kwargs))
@@ -212,7 +217,11 @@ def __getitem__(self, key):
 def __setitem__(self, key, value):
     from .index import setitem
 
-    setitem(self, key, value if isinstance(value, (Tensor, int, float, complex, bool)) else _C.tensor(value, dtype=self.dtype))
+    setitem(
+        self,
+        key,
+        value if isinstance(value, (Tensor, int, float, complex, bool)) else _C.tensor(value, dtype=self.dtype),
+    )
 
 
 def __pos__(self):

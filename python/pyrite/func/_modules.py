@@ -45,7 +45,7 @@ def _swapped(module, values, tie_weights, strict):
                     f"functional_call got multiple values for keys {sorted(given)}, which are tied. Consider using tie_weights=False"
                 )
             if given:
-                full.update({n: values[given[0]] for n in names})
+                full.update(dict.fromkeys(names, values[given[0]]))
         missing = [n for n in missing if n not in full]
     if strict and (missing or unknown):
         parts = []

@@ -78,7 +78,12 @@ def gradients(outputs, inputs, seeds, create, keep):
     if not used:
         return [_C.zeros_like(x, requires_grad=False) for x in inputs]
     got = _autograd_grad(
-        [o for o, _ in used], inputs, [s for _, s in used], retain_graph=keep or create, create_graph=create, allow_unused=True
+        [o for o, _ in used],
+        inputs,
+        [s for _, s in used],
+        retain_graph=keep or create,
+        create_graph=create,
+        allow_unused=True,
     )
     return [_C.zeros_like(x, requires_grad=False) if g is None else g for g, x in zip(got, inputs)]
 
@@ -118,9 +123,7 @@ class _Call:
         self.aux = None
         if has_aux:
             if not (isinstance(out, tuple) and len(out) == 2):
-                raise RuntimeError(
-                    f"{what}: output of function f should be a tuple: (output, aux) if has_aux is True"
-                )
+                raise RuntimeError(f"{what}: output of function f should be a tuple: (output, aux) if has_aux is True")
             out, self.aux = out
         self.out = out
 
@@ -142,7 +145,9 @@ def grad_and_value(func, argnums=0, has_aux=False):
         call = _Call(func, args, kwargs, argnums, has_aux, "grad_and_value(f)(*args)")
         out = call.out
         if not isinstance(out, Tensor):
-            raise RuntimeError(f"grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got {type(out)}")
+            raise RuntimeError(
+                f"grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got {type(out)}"
+            )
         if out.ndim != 0:
             raise RuntimeError(
                 "grad_and_value(f)(*args): Expected f(*args) to return a scalar tensor, got tensor with "
@@ -287,9 +292,7 @@ def jvp(func, primals, tangents, *, strict=False, has_aux=False):
                 "jvp(f, primals, tangents, strict=True): The output of f is independent of the inputs. This is not allowed with strict=True."
             )
         values = tree_unflatten([p for p, _ in pairs], out_spec)
-        slopes = tree_unflatten(
-            [_C.zeros_like(p, requires_grad=False) if t is None else t for p, t in pairs], out_spec
-        )
+        slopes = tree_unflatten([_C.zeros_like(p, requires_grad=False) if t is None else t for p, t in pairs], out_spec)
         if has_aux:
             aux = tree_map(lambda a: _unpack_dual(a, level)[0] if isinstance(a, Tensor) else a, aux)
     finally:
@@ -439,7 +442,11 @@ def _columns(of, leaves, has_aux, randomness, chunk_size):
 
     if total == 0:
         result = jvp(of, tuple(leaves), tuple(leaves), has_aux=has_aux)
-        return result[0], result[2] if has_aux else None, [_C.zeros((0, *o.shape), dtype=o.dtype) for o in tree_leaves(result[0])]
+        return (
+            result[0],
+            result[2] if has_aux else None,
+            [_C.zeros((0, *o.shape), dtype=o.dtype) for o in tree_leaves(result[0])],
+        )
     basis, at = [], 0
     for x in leaves:
         n = x.numel()

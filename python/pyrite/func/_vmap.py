@@ -34,7 +34,9 @@ def _flat_in_dims(func, in_dims, args):
     checked = []
     for x, d in zip(leaves, dims):
         if d is not None and (not isinstance(d, int) or isinstance(d, bool)):
-            raise ValueError(where + f"Got in_dim={d} for an input but in_dim must be either an integer dimension or None.")
+            raise ValueError(
+                where + f"Got in_dim={d} for an input but in_dim must be either an integer dimension or None."
+            )
         if d is not None and not isinstance(x, Tensor):
             raise ValueError(
                 where
@@ -76,7 +78,9 @@ def _flat_out_dims(func, out_dims, spec):
 def _unwrapped(func, out, d, frame):
     if d is None:
         if frame.is_batched(out):
-            raise ValueError(f"vmap({_name(func)}, ...): `{_name(func)}` can not return a BatchedTensor when out_dim is None")
+            raise ValueError(
+                f"vmap({_name(func)}, ...): `{_name(func)}` can not return a BatchedTensor when out_dim is None"
+            )
         return out
     if not isinstance(out, Tensor):
         raise ValueError(

@@ -147,7 +147,8 @@ fn current(t: &Tensor) -> Option<Shared> {
     {
         return mine.map(|d| d.cell);
     }
-    let Some(whole) = own(&base) else { return mine.map(|d| d.cell) };
+    let comparable = !base.layout().may_self_overlap();
+    let Some(whole) = own(&base).filter(|_| comparable) else { return mine.map(|d| d.cell) };
     let whole: Tangents = lock(&whole.cell).clone();
     let mut list = Tangents::new();
     for (id, tangent) in whole {
@@ -439,7 +440,7 @@ fn look(tangent: &Tensor, base: &Layout, v: &Tensor) -> Result<Tensor> {
         (Some(b), Some(e)) => b.0 <= e.0 && e.1 <= b.1,
         _ => false,
     };
-    let plain = !(is_grad_enabled() && tangent.requires_grad()) && !has(tangent);
+    let plain = !(is_grad_enabled() && tangent.requires_grad()) && !tangent.is_lazy() && !has(tangent);
     if plain && inside && tangent.strides() == base.strides() && tangent.shape() == base.shape() {
         let at = v.layout().offset() as isize - base.offset() as isize + tangent.layout().offset() as isize;
         if let Ok(at) = usize::try_from(at) {

@@ -33,12 +33,14 @@ pub(super) fn track_view(
     v: Tensor,
     back: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Tensor {
-    if is_grad_enabled() && t.requires_grad() {
-        // A view's tangent is the view of the tangent: the general rule would compute with it.
-        let _hidden = autograd::forward::active().then(|| autograd::forward::Below::new(0));
+    // A view's tangent is the view of the tangent, unless elements share memory (their tangents don't) or are
+    // read in another way.
+    let by_layout = autograd::forward::active() && v.dtype() == t.dtype() && v.lazy() == t.lazy() && !t.layout().may_self_overlap();
+    if is_grad_enabled() && t.requires_grad() || autograd::forward::active() && !by_layout && needs_grad(&[t]) {
+        let _hidden = by_layout.then(|| autograd::forward::Below::new(0));
         autograd::attach(name, &[t], &[&v], &[], move |cx| Ok(smallvec![Some(back(&cx.grad(0)?)?)]));
     }
-    if autograd::forward::active() {
+    if by_layout {
         autograd::forward::view(t, &v);
     }
     if !mode::is_inference() {
