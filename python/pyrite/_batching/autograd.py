@@ -81,10 +81,7 @@ def grad(outputs, inputs, grad_outputs, options, run):
                 v.append(full[i])
         got = run(o, values, v, **keep)
         rows.append([None if g is None else (g[i] if frame.is_batched(x) else g) for g, x in zip(got, inputs)])
-    columns = []
-    for column in zip(*rows):
-        columns.append(None if column[0] is None else frame.wrap(_C.stack(column)))
-    return tuple(columns)
+    return tuple(None if column[0] is None else frame.wrap(_C.stack(column)) for column in zip(*rows))
 
 
 # ---- custom functions --------------------------------------------------------------------------------

@@ -116,6 +116,16 @@ def _unflatten(v, rank, a, n):
     return v.unflatten(shifted(a["dim"], rank), a["sizes"])
 
 
+@view_rule("view_as_real")
+def _view_as_real(v, rank, a, n):
+    return _C.view_as_real(v)
+
+
+@view_rule("view_as_complex")
+def _view_as_complex(v, rank, a, n):
+    return _C.view_as_complex(v)
+
+
 @view_rule("ravel")
 def _ravel(v, rank, a, n):
     return v.reshape(n, -1) if v.numel() else v.reshape(n, 0)

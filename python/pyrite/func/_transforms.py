@@ -368,10 +368,8 @@ def jacrev(func, argnums=0, *, has_aux=False, chunk_size=None, _preallocate_and_
         blocks = []
         for out in outputs:
             create = call.create([out])
-            rows = []
             with enable_grad():
-                for k in range(out.numel()):
-                    rows.append(gradients([out], call.inputs, [_one_hot(out, k)], create, True))
+                rows = [gradients([out], call.inputs, [_one_hot(out, k)], create, True) for k in range(out.numel())]
                 columns = []
                 for i, x in enumerate(call.inputs):
                     shape = (*out.shape, *x.shape)
