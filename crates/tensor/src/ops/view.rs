@@ -35,8 +35,12 @@ pub(super) fn track_view(
 ) -> Tensor {
     // A view's tangent is the view of the tangent, unless elements share memory (their tangents don't) or are
     // read in another way.
-    let by_layout = autograd::forward::active() && v.dtype() == t.dtype() && v.lazy() == t.lazy() && !t.layout().may_self_overlap();
-    if is_grad_enabled() && t.requires_grad() || autograd::forward::active() && !by_layout && needs_grad(&[t]) {
+    let by_layout = autograd::forward::active()
+        && v.dtype() == t.dtype()
+        && v.lazy() == t.lazy()
+        && !t.layout().may_self_overlap();
+    if is_grad_enabled() && t.requires_grad() || autograd::forward::active() && !by_layout && needs_grad(&[t])
+    {
         let _hidden = by_layout.then(|| autograd::forward::Below::new(0));
         autograd::attach(name, &[t], &[&v], &[], move |cx| Ok(smallvec![Some(back(&cx.grad(0)?)?)]));
     }
