@@ -4,8 +4,10 @@
 
 use crate::args::{self, Given, Misfit, Obj, Values, walk};
 use crate::enter::{Work, enter};
+use crate::entry::entries;
 use crate::error::IntoPy;
 use crate::nans;
+use crate::outs::{adapt_factory, give_out, out_tensors};
 use crate::overrides;
 use crate::signature::{self, Parsed};
 use crate::tensor::{self, PyTensor, wrap};
@@ -43,72 +45,12 @@ static ENTRIES: PyOnceLock<Vec<Entry>> = PyOnceLock::new();
 /// The Python objects of an entry: the function, and the method's descriptor.
 static OBJECTS: PyOnceLock<Vec<[Option<Py<PyAny>>; 2]>> = PyOnceLock::new();
 
-type Call = unsafe extern "C" fn(
+pub type Call = unsafe extern "C" fn(
     *mut ffi::PyObject,
     *const *mut ffi::PyObject,
     ffi::Py_ssize_t,
     *mut ffi::PyObject,
 ) -> *mut ffi::PyObject;
-
-/// The C entry point of method number `A * 256 + B * 16 + C`.
-unsafe extern "C" fn entry<const A: usize, const B: usize, const C: usize>(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    nargs: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: CPython calls this with the vectorcall convention and a receiver of type Tensor.
-    unsafe { dispatch(A * 256 + B * 16 + C, slf, args, nargs, names) }
-}
-
-type Row = [Call; 16];
-
-fn row<const A: usize, const B: usize>() -> Row {
-    [
-        entry::<A, B, 0>,
-        entry::<A, B, 1>,
-        entry::<A, B, 2>,
-        entry::<A, B, 3>,
-        entry::<A, B, 4>,
-        entry::<A, B, 5>,
-        entry::<A, B, 6>,
-        entry::<A, B, 7>,
-        entry::<A, B, 8>,
-        entry::<A, B, 9>,
-        entry::<A, B, 10>,
-        entry::<A, B, 11>,
-        entry::<A, B, 12>,
-        entry::<A, B, 13>,
-        entry::<A, B, 14>,
-        entry::<A, B, 15>,
-    ]
-}
-
-fn page<const A: usize>() -> [Row; 16] {
-    [
-        row::<A, 0>(),
-        row::<A, 1>(),
-        row::<A, 2>(),
-        row::<A, 3>(),
-        row::<A, 4>(),
-        row::<A, 5>(),
-        row::<A, 6>(),
-        row::<A, 7>(),
-        row::<A, 8>(),
-        row::<A, 9>(),
-        row::<A, 10>(),
-        row::<A, 11>(),
-        row::<A, 12>(),
-        row::<A, 13>(),
-        row::<A, 14>(),
-        row::<A, 15>(),
-    ]
-}
-
-/// The entry points by method number.
-fn entries() -> Vec<Call> {
-    [page::<0>(), page::<1>(), page::<2>(), page::<3>()].into_iter().flatten().flatten().collect()
-}
 
 /// The C entry point of every function; `slf` is the entry's number.
 unsafe extern "C" fn function(
@@ -127,7 +69,7 @@ unsafe extern "C" fn function(
 /// # Safety
 /// The GIL is held, and the arguments follow the vectorcall convention.
 #[inline]
-unsafe fn dispatch(
+pub unsafe fn dispatch(
     index: usize,
     slf: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -303,8 +245,8 @@ fn is_heavy(op: &Op) -> bool {
 
 /// `requires_grad=`, `layout=`, `pin_memory=` of a factory.
 #[derive(Default, Clone, Copy)]
-struct Extras {
-    requires_grad: bool,
+pub struct Extras {
+    pub requires_grad: bool,
 }
 
 impl Extras {
@@ -332,75 +274,6 @@ impl Extras {
             )));
         }
         Ok(x)
-    }
-}
-
-fn out_tensors<'py>(op: &str, o: Obj<'_, 'py>) -> PyResult<Vec<Bound<'py, PyTensor>>> {
-    if let Ok(t) = o.cast::<PyTensor>() {
-        return Ok(vec![t.to_owned()]);
-    }
-    let wrong =
-        || PyTypeError::new_err(format!("{op}(): argument 'out' must be Tensor or a tuple of Tensors"));
-    o.try_iter().map_err(|_| wrong())?.map(|x| x?.cast_into::<PyTensor>().map_err(|_| wrong())).collect()
-}
-
-/// What a factory makes goes into `out`: dtype and device are that tensor's unless given, in which case they
-/// must agree. `requires_grad=` is taken out and applies to `out` afterwards.
-fn adapt_factory(sig: &Parsed, values: &mut Values, out: &Tensor) -> PyResult<bool> {
-    if !sig.params.iter().any(|p| p.name == "device") {
-        return Ok(false);
-    }
-    let mut requires_grad = false;
-    for (p, v) in sig.params.iter().zip(values.iter_mut()) {
-        match (p.name, &*v) {
-            ("dtype", Arg::None) => *v = Arg::DType(out.dtype()),
-            ("dtype", Arg::DType(d)) if *d != out.dtype() => {
-                return tensor::runtime(format!(
-                    "dtype {d} does not match dtype of out parameter ({})",
-                    out.dtype()
-                ));
-            }
-            ("device", Arg::None) => *v = Arg::Device(out.device()),
-            ("requires_grad", Arg::Bool(true)) => {
-                *v = Arg::Bool(false);
-                requires_grad = true;
-            }
-            _ => {}
-        }
-    }
-    Ok(requires_grad)
-}
-
-/// The `out=` objects themselves, standing for replacements where a resize made some.
-fn give_out(
-    py: Python,
-    value: Value,
-    outs: &[Bound<PyTensor>],
-    given: Option<Obj>,
-    extras: Extras,
-) -> PyResult<*mut ffi::PyObject> {
-    let (fields, results) = match value {
-        Value::Tensor(t) => (None, vec![t]),
-        Value::Tuple(l) => (None, l),
-        Value::Named(name, fields, l) => (Some((name, fields)), l),
-        _ => (None, Vec::new()),
-    };
-    for (o, r) in outs.iter().zip(results) {
-        if !o.get().tensor(py).same(&r) {
-            tensor::swap(o, r);
-        }
-        if extras.requires_grad {
-            o.get().tensor(py).set_requires_grad(true).py(py)?;
-            tensor::link(o);
-        }
-    }
-    match (outs, given, fields) {
-        ([one], _, None) => Ok(one.clone().into_ptr()),
-        (_, _, Some((name, fields))) => {
-            Ok(named(py, name, fields, &PyTuple::new(py, outs.iter().map(|o| o.as_any()))?)?.into_ptr())
-        }
-        (_, Some(o), None) => Ok(o.to_owned().into_ptr()),
-        _ => Ok(py.None().into_ptr()),
     }
 }
 
@@ -487,7 +360,7 @@ pub fn scalar_object(py: Python<'_>, s: Scalar) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// A named tuple such as `torch.return_types.max(values=..., indices=...)`.
-fn named<'py>(
+pub fn named<'py>(
     py: Python<'py>,
     name: &'static str,
     fields: &[&str],

@@ -158,15 +158,47 @@ pub fn copy_(dst: &Tensor, src: &Tensor) -> Result<()> {
     Ok(())
 }
 
+/// A number may be stored in a dtype if it is within the dtype's range; fractions are cut, infinities stay
+/// infinite, and negative numbers wrap round in unsigned dtypes.
+pub fn check_fits(value: Scalar, d: DType) -> Result<()> {
+    let overflow = |why: &str| {
+        pyrite_core::err!(Runtime, "value cannot be converted to type {} without overflow ({why})", d.name())
+    };
+    let v = match value {
+        Scalar::Complex(_, im) if !d.is_complex() && im != 0.0 => return Err(overflow("it is complex")),
+        Scalar::Bool(_) => return Ok(()),
+        Scalar::Complex(re, im) => re.abs().max(im.abs()),
+        s => s.f64(),
+    };
+    let (least, most) = match d {
+        DType::Bool | DType::F64 | DType::C128 => return Ok(()),
+        DType::U8 => (-(u8::MAX as f64), u8::MAX as f64),
+        DType::U16 => (-(u16::MAX as f64), u16::MAX as f64),
+        DType::U32 => (-(u32::MAX as f64), u32::MAX as f64),
+        DType::U64 => (-(u64::MAX as f64), u64::MAX as f64),
+        DType::I8 => (i8::MIN as f64, i8::MAX as f64),
+        DType::I16 => (i16::MIN as f64, i16::MAX as f64),
+        DType::I32 => (i32::MIN as f64, i32::MAX as f64),
+        DType::I64 => (i64::MIN as f64, i64::MAX as f64),
+        DType::F16 => (-65504.0, 65504.0),
+        DType::BF16 => (-3.389_531_389_251_535_5e38, 3.389_531_389_251_535_5e38),
+        DType::F32 | DType::C64 => (f32::MIN as f64, f32::MAX as f64),
+    };
+    let whole = d.is_int();
+    if !whole && !v.is_finite() || v >= least && v <= most {
+        return Ok(());
+    }
+    // A fraction beyond the last integer is cut to it.
+    if whole && v.trunc() >= least && v.trunc() <= most {
+        return Ok(());
+    }
+    Err(overflow("it is out of range"))
+}
+
 /// `t.fill_(value)`.
 pub fn fill_(t: &Tensor, value: Scalar) -> Result<()> {
     inplace::check_write("fill_", t)?;
-    ensure!(
-        t.dtype().is_complex() || !matches!(value, Scalar::Complex(..)),
-        Runtime,
-        "fill_: value cannot be converted to type {} without overflow (it is complex)",
-        t.dtype().name()
-    );
+    check_fits(value, t.dtype())?;
     let recording = needs_grad(&[t]);
     if t.numel() > 0 {
         let plain = t.marked(crate::Lazy::default());

@@ -44,6 +44,7 @@ pub(super) fn finish(t: Tensor, requires_grad: bool) -> Result<Value> {
 }
 
 pub(super) fn filled(l: Layout, v: Scalar, o: &Options) -> Result<Value> {
+    super::check_fits(v, o.dtype)?;
     let t = Tensor::empty_strided(l, o.dtype, o.device)?;
     if t.numel() > 0 {
         t.backend()?.fill(t.arr(), v)?;
@@ -62,6 +63,12 @@ pub(super) fn listed<T>(op: &str, n: usize, f: impl Fn(usize) -> T) -> Result<Ve
 }
 
 pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: DType, device: Device) -> Result<Tensor> {
+    ensure!(
+        dtype.is_int() || dtype.is_float(),
+        NotImplemented,
+        "\"arange\" not implemented for '{}'",
+        dtype.name()
+    );
     let (s, e, d) = (start.f64(), end.f64(), step.f64());
     ensure!(s.is_finite() && e.is_finite(), Runtime, "arange: unsupported range: {s} -> {e}");
     ensure!(d != 0.0 && !d.is_nan(), Runtime, "arange: step must be nonzero");
@@ -70,6 +77,19 @@ pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: DType, device: De
         Runtime,
         "arange: upper bound and lower bound inconsistent with step sign"
     );
+    // Integers count in integers, whatever the ends are given as.
+    let (start, end, step) =
+        if dtype.is_int() && [start, end, step].iter().any(|x| matches!(x, Scalar::Float(_))) {
+            ensure!(
+                step.i64() != 0,
+                Value,
+                "arange: step must be nonzero (it is {d} before it becomes {})",
+                dtype.name()
+            );
+            (Scalar::Int(start.i64()), Scalar::Int(end.i64()), Scalar::Int(step.i64()))
+        } else {
+            (start, end, step)
+        };
     let all_int = [start, end, step].iter().all(|x| !matches!(x, Scalar::Float(_)));
     let n = if all_int {
         let (s, e, d) = (start.i64() as i128, end.i64() as i128, step.i64() as i128);
@@ -102,6 +122,20 @@ fn ramp(start: f64, end: f64, steps: i64) -> Result<Vec<f64>> {
     })
 }
 
+fn real_end(op: &str, s: Scalar) -> Result<f64> {
+    ensure!(
+        !matches!(s, Scalar::Complex(..)),
+        NotImplemented,
+        "{op}: complex ends are not supported; combine the ranges of the parts with torch.complex"
+    );
+    Ok(s.f64())
+}
+
+fn no_bool_ramp(op: &str, d: DType) -> Result<()> {
+    ensure!(!d.is_bool(), NotImplemented, "\"{op}\" not implemented for 'Bool'");
+    Ok(())
+}
+
 /// An end of `linspace` or `logspace`: a number, or a 0-d tensor.
 fn range_value(a: &Args, i: usize) -> Result<f64> {
     if let super::Operand::Tensor(t) = a.operand(i)? {
@@ -113,9 +147,9 @@ fn range_value(a: &Args, i: usize) -> Result<f64> {
             if i == 0 { "start" } else { "end" },
             t.ndim()
         );
-        return Ok(t.item()?.f64());
+        return real_end(a.op, t.item()?);
     }
-    Ok(a.number(i)?.f64())
+    real_end(a.op, a.number(i)?)
 }
 
 pub fn eye(n: usize, m: usize, dtype: DType, device: Device) -> Result<Tensor> {
@@ -314,6 +348,7 @@ pub fn register(list: &mut Vec<Op>) {
         "start: Operand, end: Operand, steps: int, *, dtype: dtype? = None, device: device? = None, requires_grad: bool = False",
         |a| {
             let o = options(a, 3, DType::default_float())?;
+            no_bool_ramp(a.op, o.dtype)?;
             let v = ramp(range_value(a, 0)?, range_value(a, 1)?, a.int(2)?)?;
             finish(
                 super::to(
@@ -335,6 +370,7 @@ pub fn register(list: &mut Vec<Op>) {
         "start: Operand, end: Operand, steps: int, base: float = 10.0, *, dtype: dtype? = None, device: device? = None, requires_grad: bool = False",
         |a| {
             let o = options(a, 4, DType::default_float())?;
+            no_bool_ramp(a.op, o.dtype)?;
             let base = a.float(3)?;
             let mut v = ramp(range_value(a, 0)?, range_value(a, 1)?, a.int(2)?)?;
             v.iter_mut().for_each(|x| *x = base.powf(*x));

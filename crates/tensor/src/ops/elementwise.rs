@@ -269,6 +269,15 @@ fn check_operands(row: &Row, ops: &[Operand]) -> Result<()> {
             Runtime,
             "sub: Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
         );
+    } else if row.id == id::LERP {
+        check_lerp(ops)?;
+    } else if row.id == id::ADDCDIV {
+        let whole = |o: &Operand| matches!(o, Operand::Tensor(t) if !t.dtype().is_differentiable());
+        ensure!(
+            !(whole(&ops[1]) && whole(&ops[2])),
+            Runtime,
+            "addcdiv: Integer division with addcdiv is not supported, as the result would be a true quotient of integers. Convert tensor1 or tensor2 to a floating dtype first."
+        );
     } else if row.id == id::POW
         && let [Operand::Tensor(t), Operand::Number(s)] = ops
     {
@@ -276,6 +285,29 @@ fn check_operands(row: &Row, ops: &[Operand]) -> Result<()> {
             t.dtype().is_differentiable() || !matches!(s, Scalar::Int(..=-1)),
             Runtime,
             "pow: Integers to negative integer powers are not allowed."
+        );
+    }
+    Ok(())
+}
+
+/// `lerp` takes floating tensors of one dtype.
+fn check_lerp(ops: &[Operand]) -> Result<()> {
+    let mut first = None;
+    for (o, name) in ops.iter().zip(["self", "end", "weight"]) {
+        let Operand::Tensor(t) = o else { continue };
+        let d = *first.get_or_insert(t.dtype());
+        ensure!(
+            t.dtype().is_differentiable(),
+            NotImplemented,
+            "\"lerp\" not implemented for '{}': it needs a floating dtype",
+            t.dtype().name()
+        );
+        ensure!(
+            t.dtype() == d,
+            Runtime,
+            "lerp: expected dtype {} for `{name}` but got dtype {}",
+            d.name(),
+            t.dtype().name()
         );
     }
     Ok(())

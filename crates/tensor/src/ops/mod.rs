@@ -26,6 +26,7 @@ pub mod joining;
 pub mod lazy;
 pub mod loss;
 pub mod matmul;
+pub mod moments;
 pub mod nn_misc;
 pub mod norm;
 pub mod optim;
@@ -46,9 +47,10 @@ pub mod sections;
 pub mod shape;
 pub mod softmax;
 pub mod statistics;
+pub mod strided;
 pub mod view;
-pub mod windows;
 pub mod view_dtype;
+pub mod windows;
 
 pub use complex::{conj, conj_now};
 pub use copy::*;
@@ -96,6 +98,7 @@ pub fn register() -> Vec<Op> {
     view::register(&mut list);
     sections::register(&mut list);
     reduce::register(&mut list);
+    moments::register(&mut list);
     matmul::register(&mut list);
     shape::register(&mut list);
     joining::register(&mut list);

@@ -66,6 +66,12 @@ pub fn masked_fill(x: &Tensor, mask: &Tensor, value: Operand) -> Result<Tensor> 
                 "masked_fill only supports a 0-dimensional value tensor, but got tensor with {} dimension(s).",
                 v.ndim()
             );
+            ensure!(
+                x.dtype().is_complex() || !v.dtype().is_complex(),
+                Runtime,
+                "masked_fill: value cannot be converted to type {} without overflow (it is complex)",
+                x.dtype().name()
+            );
             let v = super::to_dtype(v, x.dtype())?;
             run(id::WHERE, &[mask.into(), (&v).into(), x.into()])
         }
@@ -86,12 +92,7 @@ pub(super) fn masked_fill_(x: &Tensor, mask: &Tensor, value: Operand) -> Result<
     check_mask("masked_fill_", mask)?;
     match value {
         Operand::Number(v) => {
-            ensure!(
-                v.category() <= x.dtype().category() || x.dtype().is_bool(),
-                Runtime,
-                "value cannot be converted to type {} without overflow",
-                x.dtype().name()
-            );
+            super::check_fits(v, x.dtype())?;
             elementwise::run_inplace(id::MASKED_FILL_SCALAR.row(), &[x.into(), mask.into()], &[v])
         }
         Operand::Tensor(v) => super::copy_(x, &masked_fill(x, mask, v.into())?),

@@ -248,6 +248,12 @@ impl Rule for RowRule {
                     out.push(Some(super::to_dtype(&super::mul(&g, &slope)?, want)?));
                     continue;
                 }
+                // The neighbour of `a` moves with it; in which direction it lies changes nothing.
+                if self.row.name == "nextafter" {
+                    let y = if i == 0 { g.clone() } else { Tensor::zeros(g.shape(), want, g.device())? };
+                    out.push(Some(y));
+                    continue;
+                }
                 // Constant between its jumps.
                 if matches!(self.row.name, "floor_divide" | "trunc_divide") {
                     out.push(Some(Tensor::zeros(g.shape(), want, g.device())?));
