@@ -1,12 +1,13 @@
 //! Variance, standard deviation and vector norms.
 
 use super::Operand;
-use super::reduce::{Mask, complex_unsupported, count, dim_mask, mean, reduce_raw, shapes, spread, sum};
+use super::reduce::{count, dim_mask, mean, reduce_raw, shapes, spread, sum};
 use crate::autograd::{self, Save, needs_grad};
 use crate::op;
 use crate::registry::{Args, Op, Value};
 use crate::tensor::Tensor;
 use pyrite_core::backend::ReduceOp;
+use pyrite_core::rows::ReduceId;
 use pyrite_core::rows::reductions::id;
 use pyrite_core::{DType, Dims, Layout, Result, Scalar, bail, ensure};
 use smallvec::{SmallVec, smallvec};

@@ -4,7 +4,7 @@
 use super::Operand;
 use crate::autograd::{self, Save, needs_grad};
 use crate::op;
-use crate::registry::{Args, Op, Value};
+use crate::registry::{Op, Value};
 use crate::tensor::Tensor;
 use pyrite_core::backend::{ArgOp, ReduceOp};
 use pyrite_core::layout::wrap_dim;

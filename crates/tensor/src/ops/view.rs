@@ -3,7 +3,7 @@
 use crate::autograd::{self, inplace, is_grad_enabled, mode, needs_grad};
 use crate::op;
 use crate::registry::Op;
-use crate::tensor::{Lazy, Tensor};
+use crate::tensor::Tensor;
 use pyrite_core::layout::{numel, wrap_dim};
 use pyrite_core::{Dims, Layout, Result, bail, ensure};
 use smallvec::{SmallVec, smallvec};
