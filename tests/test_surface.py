@@ -280,6 +280,11 @@ BAD = [
     (lambda: torch.ones(2, dtype=torch.int8).fill_(1000), RuntimeError),
     (lambda: torch.ones(2).fill_(1e300), RuntimeError),
     (lambda: torch.full_like(torch.ones(2), 1j), RuntimeError),
+    (lambda: torch.tensor([300], dtype=torch.uint8), RuntimeError),
+    (lambda: torch.linspace(0, 1j, 3, dtype=torch.float32), RuntimeError),
+    (lambda: torch.numel(3), TypeError),
+    (lambda: torch.is_signed(3), TypeError),
+    (lambda: torch.max(x(2, 2), 1, out=(torch.empty(0), torch.empty(0))), RuntimeError),
     (lambda: torch.empty_permuted((2, 3), (0,)), RuntimeError),
     (lambda: torch.empty_permuted((2, 3), (0, 0)), RuntimeError),
     (lambda: torch.empty_permuted((2, 3), (0, 2)), RuntimeError),
@@ -327,6 +332,20 @@ def test_numbers_that_fit():
         assert torch.range(0, 2, 0.5).tolist() == [0, 0.5, 1, 1.5, 2]
     with pytest.warns(UserWarning, match="degrees of freedom"):
         assert math.isnan(torch.std(torch.tensor(1.0)))
+
+
+def test_a_generator_is_cloned_where_it_stands():
+    g = torch.Generator().manual_seed(5)
+    torch.rand(3, generator=g)
+    h = g.clone_state()
+    a = torch.rand(4, generator=g)
+    assert torch.equal(a, torch.rand(4, generator=h))
+
+
+def test_complex_linspace():
+    got = torch.linspace(1 - 1j, 3, 5)
+    np.testing.assert_allclose(got.numpy(), np.linspace(1 - 1j, 3, 5).astype(np.complex64))
+    assert got.dtype == torch.complex64
 
 
 def test_integer_quotients_and_neighbours_have_gradients():

@@ -35,6 +35,12 @@ def _spread(args):
     return tuple(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
 
 
+def _tensor(name, input):
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
+    return input
+
+
 def broadcast_tensors(*tensors):
     """All tensors expanded to their common shape.
 
@@ -233,7 +239,7 @@ def numel(input):
     >>> torch.numel(torch.ones(2, 3))
     6
     """
-    return input.numel()
+    return _tensor("numel", input).numel()
 
 
 def is_floating_point(input):
@@ -243,7 +249,7 @@ def is_floating_point(input):
     >>> torch.is_floating_point(torch.ones(1))
     True
     """
-    return input.is_floating_point()
+    return _tensor("is_floating_point", input).is_floating_point()
 
 
 def is_complex(input):
@@ -253,7 +259,7 @@ def is_complex(input):
     >>> torch.is_complex(torch.ones(1))
     False
     """
-    return input.is_complex()
+    return _tensor("is_complex", input).is_complex()
 
 
 def is_nonzero(input):
@@ -275,7 +281,7 @@ def detach(input):
     >>> torch.detach(torch.ones(1, requires_grad=True)).requires_grad
     False
     """
-    return input.detach()
+    return _tensor("detach", input).detach()
 
 
 def detach_(input):
@@ -285,7 +291,7 @@ def detach_(input):
     >>> torch.detach_(torch.ones(1, requires_grad=True) * 2).requires_grad
     False
     """
-    return input.detach_()
+    return _tensor("detach_", input).detach_()
 
 
 def as_strided_(input, size, stride, storage_offset=None):
@@ -305,7 +311,7 @@ def get_device(input):
     >>> torch.get_device(torch.ones(1))
     -1
     """
-    return input.get_device()
+    return _tensor("get_device", input).get_device()
 
 
 def is_signed(input):
@@ -315,7 +321,7 @@ def is_signed(input):
     >>> torch.is_signed(torch.ones(1))
     True
     """
-    return input.is_signed()
+    return _tensor("is_signed", input).is_signed()
 
 
 def _share_memory_(self):

@@ -115,4 +115,3 @@ def _register(cls):
 
     if cls in (Tensor, Parameter):
         ForkingPickler.register(cls, _reduce)
-

@@ -51,6 +51,9 @@ pub fn from_object(o: &Bound<PyAny>, dtype: Option<DType>, device: Option<Device
             s => dtype.unwrap_or(s.dtype()),
         };
         check_range(s, d)?;
+        if d.is_int() {
+            ops::check_fits(s, d).py(py)?;
+        }
         return Tensor::scalar(s, d, device.unwrap_or_else(default_device)).py(py);
     }
     if let Ok(s) = o.cast::<PyString>() {
@@ -74,6 +77,9 @@ pub fn from_object(o: &Bound<PyAny>, dtype: Option<DType>, device: Option<Device
             return Err(PyTypeError::new_err(format!("can't convert complex to {d}")));
         }
         check_range(*v, d)?;
+        if d.is_int() {
+            ops::check_fits(*v, d).py(py)?;
+        }
         let bytes = v.to_bytes(d);
         // SAFETY: the new tensor is contiguous and holds `total` elements of `size` bytes; there are as
         // many values, checked by `collect`.

@@ -87,6 +87,12 @@ impl PyGenerator {
         self.0.manual_seed(s);
         s
     }
+    /// A generator of its own at the same place of the same stream.
+    fn clone_state(&self) -> PyGenerator {
+        let g = Generator::new(DEFAULT_SEED);
+        g.set_state(self.0.state());
+        PyGenerator(Arc::new(g))
+    }
     fn get_state(&self, py: Python) -> PyResult<Py<PyTensor>> {
         state_of(py, &self.0)
     }

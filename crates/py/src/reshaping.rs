@@ -184,7 +184,7 @@ impl PyTensor {
         tensor: &Bound<'py, PyAny>,
         callable: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, Self>> {
-        map_with(slf, "map_", &[tensor.clone()], callable)
+        map_with(slf, "map_", std::slice::from_ref(tensor), callable)
     }
     /// Replaces every element by `callable(element, element of x, element of y)`; slow, on the CPU.
     fn map2_<'py>(

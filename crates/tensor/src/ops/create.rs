@@ -131,6 +131,32 @@ fn real_end(op: &str, s: Scalar) -> Result<f64> {
     Ok(s.f64())
 }
 
+/// `linspace` between complex ends: part by part.
+fn complex_ramp(a: &Args, o: &Options) -> Result<Option<Tensor>> {
+    let end = |i: usize| match a.operand(i)? {
+        super::Operand::Tensor(t) if t.ndim() == 0 => t.item(),
+        super::Operand::Number(s) => Ok(s),
+        _ => Ok(Scalar::Int(0)), // refused with its reason by `range_value`
+    };
+    let parts = |s: Scalar| match s {
+        Scalar::Complex(re, im) => (re, im),
+        s => (s.f64(), 0.0),
+    };
+    let ends = [end(0)?, end(1)?];
+    if !ends.iter().any(|s| matches!(s, Scalar::Complex(..))) {
+        return Ok(None);
+    }
+    let (from, to) = (parts(ends[0]), parts(ends[1]));
+    let (re, im) = (ramp(from.0, to.0, a.int(2)?)?, ramp(from.1, to.1, a.int(2)?)?);
+    let t = super::complex::complex(
+        &Tensor::from_slice(&re, &[re.len()])?,
+        &Tensor::from_slice(&im, &[im.len()])?,
+    )?;
+    let dtype = if a.is_none(3) { o.dtype.complex() } else { o.dtype };
+    ensure!(dtype.is_complex(), Runtime, "linspace: the ends are complex, but dtype {} is not", dtype.name());
+    super::to(&t, dtype, o.device, false, MemoryFormat::Preserve).map(Some)
+}
+
 fn no_bool_ramp(op: &str, d: DType) -> Result<()> {
     ensure!(!d.is_bool(), NotImplemented, "\"{op}\" not implemented for 'Bool'");
     Ok(())
@@ -348,6 +374,9 @@ pub fn register(list: &mut Vec<Op>) {
         "start: Operand, end: Operand, steps: int, *, dtype: dtype? = None, device: device? = None, requires_grad: bool = False",
         |a| {
             let o = options(a, 3, DType::default_float())?;
+            if let Some(t) = complex_ramp(a, &o)? {
+                return finish(t, o.requires_grad);
+            }
             no_bool_ramp(a.op, o.dtype)?;
             let v = ramp(range_value(a, 0)?, range_value(a, 1)?, a.int(2)?)?;
             finish(

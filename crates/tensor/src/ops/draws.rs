@@ -131,12 +131,7 @@ fn integers(lo: i64, hi: i64, d: DType) -> Result<Random> {
             _ => (i64::MIN, i64::MAX),
         };
         ensure!(lo >= least && lo <= most, Runtime, "from is out of bounds for {} (got {lo})", d.name());
-        ensure!(
-            hi - 1 >= least && hi - 1 <= most,
-            Runtime,
-            "to - 1 is out of bounds for {} (got {hi})",
-            d.name()
-        );
+        ensure!(hi > least && hi - 1 <= most, Runtime, "to - 1 is out of bounds for {} (got {hi})", d.name());
     }
     Ok(Random::Integers { lo, hi })
 }

@@ -33,7 +33,17 @@ pub fn call(c: Call, args: &Args, outs: &[Tensor]) -> Result<Value> {
     }
     match (c, outs) {
         (Call::Row(r), [o]) => super::elementwise::call_row(r, args, Some(o)),
-        _ => put_all(args.op, registry::run(c, args, None)?, outs),
+        _ => {
+            let v = registry::run(c, args, None)?;
+            // A factory is asked for a size: that `out` takes it surprises nobody, and PyTorch does not warn.
+            if let (Value::Tensor(t), [o]) = (&v, outs)
+                && !args.v.iter().any(|a| matches!(a, Arg::Tensor(_) | Arg::Tensors(_)))
+                && t.shape() != o.shape()
+            {
+                return Ok(Value::Tensor(put(args.op, t, &super::resize(o, t.shape())?)?));
+            }
+            put_all(args.op, v, outs)
+        }
     }
 }
 
@@ -113,7 +123,18 @@ pub fn put_all(op: &str, v: Value, outs: &[Tensor]) -> Result<Value> {
     match (v, outs) {
         (Value::Tensor(r), [o]) => Ok(Value::Tensor(put(op, &r, o)?)),
         (Value::Tuple(rs), outs) if rs.len() == outs.len() => Ok(Value::Tuple(all(&rs)?)),
-        (Value::Named(n, f, rs), outs) if rs.len() == outs.len() => Ok(Value::Named(n, f, all(&rs)?)),
+        (Value::Named(n, f, rs), outs) if rs.len() == outs.len() => {
+            for ((r, o), _) in rs.iter().zip(outs).zip(f).filter(|(_, name)| **name == "indices") {
+                ensure!(
+                    r.dtype() == o.dtype(),
+                    Runtime,
+                    "{op}: Expected out tensor of the indices to have dtype {}, but got {} instead",
+                    r.dtype().name(),
+                    o.dtype().name()
+                );
+            }
+            Ok(Value::Named(n, f, all(&rs)?))
+        }
         (Value::Receiver, _) => bail!(Type, "{op}(): an in-place operation takes no out="),
         (v, outs) => {
             let n = match v {
