@@ -41,7 +41,7 @@ else:
 del TYPE_CHECKING
 
 # Lines in messages are those of the program, not of this package.
-_C._set_package(__path__[0] + "/")
+_C._set_package(__path__[0] + "/")  # noqa: F405
 
 pi = _math.pi
 e = _math.e
