@@ -11,6 +11,7 @@ use crate::types::{
 use crate::{autograd, node};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
+use pyrite_tensor::autograd::mode;
 use pyo3::types::{PyComplex, PyString, PyTuple};
 use pyrite_core::Scalar;
 use pyrite_tensor::ops;
@@ -189,7 +190,11 @@ impl PyTensor {
         if !t.requires_grad() {
             return Ok(None);
         }
-        t.grad_fn().map(|e| node::wrap(slf.py(), e.node())).transpose()
+        let edge = t.grad_fn();
+        if let Some(e) = mode::take_record_error() {
+            return Err(crate::error::to_py(slf.py(), e));
+        }
+        edge.map(|e| node::wrap(slf.py(), e.node())).transpose()
     }
     #[getter]
     fn output_nr(slf: &Bound<Self>) -> u32 {

@@ -39,6 +39,11 @@ pub fn enter<T: Send>(py: Python, work: Work, f: impl FnOnce() -> Result<T> + Se
             let recorded = mode::take_record_error().map_or(Ok(()), Err);
             forward::check().and(recorded).py(py).map(|()| v)
         }
+        Ok(Err(e)) => {
+            // What else went wrong while recording belongs to the same operation.
+            drop(mode::take_record_error());
+            Err(crate::error::to_py(py, e))
+        }
         Ok(r) => r.py(py),
         Err(payload) => Err(panicked(payload)),
     }

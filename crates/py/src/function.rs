@@ -16,12 +16,15 @@ use pyrite_tensor::autograd::saved::Saved;
 use pyrite_tensor::autograd::{Ctx, GradMode, Grads, forward, inplace, is_grad_enabled};
 use smallvec::SmallVec;
 use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// The tensors a ctx saved, as `ctx._saved`.
 #[pyclass(frozen, name = "_SavedTensors", module = "pyrite._C")]
 pub struct SavedTensors {
     node: OnceLock<Weak<Node>>,
+    /// The backward that runs keeps the graph.
+    keep: AtomicBool,
     list: Mutex<Option<Arc<[Option<Saved>]>>>,
 }
 
@@ -43,6 +46,17 @@ impl SavedTensors {
         let tensors = tensors.py(py)?;
         grads_tuple(py, &tensors)
     }
+    /// Lets the tensors go during a backward that does not keep the graph.
+    fn clear(&self) {
+        if !self.keep.load(Ordering::Relaxed) {
+            let old = self.list.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(old);
+        }
+    }
+    /// The node of this ctx.
+    fn grad_fn<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.node.get().and_then(Weak::upgrade).map(|n| crate::node::wrap(py, n)).transpose()
+    }
 }
 
 /// Calls `backward(ctx, *grads)` of the class.
@@ -51,6 +65,10 @@ struct PyRule {
     ctx: Py<PyAny>,
     saved: Py<SavedTensors>,
     inputs: usize,
+    /// Which arguments of forward were tensors.
+    tensors: Vec<bool>,
+    /// Which of its results are.
+    slots: Vec<bool>,
     materialize: bool,
 }
 
@@ -62,9 +80,14 @@ impl Rule for PyRule {
             cx.grads.to_vec()
         };
         let name = &cx.node.name;
+        self.saved.get().keep.store(cx.keep_graph, Ordering::Relaxed);
         attached(|py| -> PyResult<Grads> {
             let ctx = self.ctx.bind(py);
-            let list = grads_tuple(py, &grads)?;
+            // One per output of forward: None for those that are no tensors.
+            let mut given = grads.into_iter();
+            let all: Vec<Option<Tensor>> =
+                self.slots.iter().map(|is_tensor| is_tensor.then(|| given.next().flatten()).flatten()).collect();
+            let list = grads_tuple(py, &all)?;
             let r = self.class.bind(py).call_method1("_run_backward", (ctx, list))?;
             let mut out = grads_from(name, &r)?;
             while out.len() > self.inputs && out.last().is_some_and(Option::is_none) {
@@ -76,6 +99,14 @@ impl Rule for PyRule {
                     self.inputs,
                     out.len()
                 )));
+            }
+            for (i, (g, is_tensor)) in out.iter().zip(&self.tensors).enumerate() {
+                if g.is_some() && !is_tensor {
+                    return Err(PyRuntimeError::new_err(format!(
+                        "function {name} returned a gradient different than None at position {}, but the corresponding forward input was not a Variable",
+                        i + 1
+                    )));
+                }
             }
             Ok(out)
         })
@@ -188,10 +219,24 @@ fn _function_apply<'py>(
     let single = !result.is_instance_of::<PyTuple>();
     let outputs: Vec<Bound<PyAny>> =
         if single { vec![result.clone()] } else { result.try_iter()?.collect::<PyResult<_>>()? };
-    if !needs.iter().any(|n| *n) {
-        return Ok(result);
-    }
     let dirty = items(ctx, "_dirty")?;
+    if !needs.iter().any(|n| *n) {
+        // Without a graph an input that is returned must not look as if it had one.
+        let plain = |o: &Bound<'py, PyAny>| -> PyResult<Bound<'py, PyAny>> {
+            match get(o) {
+                Some(t) if t.requires_grad() && !is_among(o, &dirty) && args.iter().any(|a| a.is(o)) => {
+                    Ok(wrap(py, t.alias())?.into_any())
+                }
+                _ => Ok(o.clone()),
+            }
+        };
+        return match single {
+            true => plain(&result),
+            false => {
+                Ok(PyTuple::new(py, outputs.iter().map(plain).collect::<PyResult<Vec<_>>>()?)?.into_any())
+            }
+        };
+    }
     let constant = items(ctx, "_non_differentiable")?;
     // Outputs that are inputs become new tensors over the same data, unless they were written to.
     let mut made: Vec<Bound<PyAny>> = Vec::with_capacity(outputs.len());
@@ -202,10 +247,44 @@ fn _function_apply<'py>(
         };
         let is_input = args.iter().any(|a| a.is(o));
         if is_input && !is_among(o, &dirty) && !is_among(o, &constant) {
-            made.push(wrap(py, t.get().tensor(py).alias())?.into_any());
+            let input = t.get().tensor(py);
+            let y = input.alias();
+            inplace::set_view(&y, &input);
+            inplace::mark_custom(&y);
+            made.push(wrap(py, y)?.into_any());
         } else {
+            if !is_input && let Some(base) = t.get().tensor(py).base() {
+                // A view of something made inside `forward` may be treated as any other.
+                let of_input = |i: &Tensor| i.same(&base) || i.base().is_some_and(|b| b.same(&base));
+                if inputs.iter().flatten().any(of_input) {
+                    inplace::mark_custom(&t.get().tensor(py));
+                }
+            }
             made.push(o.clone());
         }
+    }
+    for d in &dirty {
+        if !is_among(d, &outputs) {
+            return Err(PyRuntimeError::new_err(
+                "Some elements marked as dirty during the forward method were not returned as output. The inputs that are modified inplace must all be outputs of the Function.",
+            ));
+        }
+        let Some(t) = get(d) else { continue };
+        if t.requires_grad() && t.is_leaf() && recording {
+            return Err(PyRuntimeError::new_err(
+                "a leaf Variable that requires grad has been used in an in-place operation.",
+            ));
+        }
+        if recording && t.base().is_some() {
+            inplace::check_recorded(&format!("{}.apply", class.getattr("__name__")?), &t).py(py)?;
+            if made.iter().filter(|o| get(o).is_some()).count() > 1 {
+                return Err(PyRuntimeError::new_err(
+                    "If your Function modifies inplace an input that is a view of another Tensor, your Function cannot return more than one Tensor. You should either make sure the input is not a view (using .clone() for example) or make your Function only return one Tensor (potentially splitting it into two Functions: one doing the inplace that returns a single Tensor and a second one that does the other operations).",
+                ));
+            }
+        }
+        // Before anything is saved: what `forward` left there is what backward is going to see.
+        t.storage().bump_version();
     }
     // Gradients leave through outputs in order; what is no differentiable tensor has a place but no history.
     let places: Vec<Tensor> = made.iter().filter_map(get).collect();
@@ -216,14 +295,14 @@ fn _function_apply<'py>(
     let targets: Vec<&Tensor> = places.iter().collect();
     let flow = forward::begin(&sources, &targets);
     let mut saved: Vec<Option<Saved>> = Vec::new();
-    for s in items(ctx, "_to_save")? {
+    for (at, s) in items(ctx, "_to_save")?.into_iter().enumerate() {
         if s.is_none() {
             saved.push(None);
             continue;
         }
         let Some(t) = get(&s) else {
             return Err(PyTypeError::new_err(format!(
-                "save_for_backward can only save variables, but an argument is of type {}",
+                "save_for_backward can only save variables, but argument {at} is of type {}",
                 s.get_type().name()?
             )));
         };
@@ -238,7 +317,14 @@ fn _function_apply<'py>(
             _ => Saved::input(&t),
         }));
     }
-    let holder = Py::new(py, SavedTensors { node: OnceLock::new(), list: Mutex::new(Some(saved.into())) })?;
+    let holder = Py::new(
+        py,
+        SavedTensors {
+            node: OnceLock::new(),
+            keep: AtomicBool::new(true),
+            list: Mutex::new(Some(saved.into())),
+        },
+    )?;
     ctx.setattr("_saved", holder.clone_ref(py))?;
     ctx.setattr("_to_save", py.None())?;
     let materialize = ctx.getattr("_materialize_grads")?.is_truthy()?;
@@ -247,6 +333,8 @@ fn _function_apply<'py>(
         ctx: ctx.clone().unbind(),
         saved: holder,
         inputs: args.len(),
+        tensors: inputs.iter().map(Option::is_some).collect(),
+        slots: made.iter().map(|o| get(o).is_some()).collect(),
         materialize,
     };
     let edges: SmallVec<_> =
@@ -269,13 +357,7 @@ fn _function_apply<'py>(
         }
         let t = t.get().tensor(py);
         if is_among(o, &dirty) && args.iter().any(|a| a.is(o)) {
-            if t.is_leaf() && t.requires_grad() {
-                return Err(PyRuntimeError::new_err(
-                    "a leaf Variable that requires grad is being used in an in-place operation.",
-                ));
-            }
-            t.storage().bump_version();
-            inplace::rebase(&t, node.clone());
+            inplace::rebase_at(&t, node.clone(), place);
         } else {
             node::set_history_at(&node, &t, place);
         }

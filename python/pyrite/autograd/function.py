@@ -29,8 +29,9 @@ class FunctionCtx:
         self._to_save_forward = tensors
 
     def maybe_clear_saved_tensors(self):
-        """Drops what was saved for backward, if it is not needed again."""
-        self._to_save = None
+        """In ``backward``: lets the saved tensors go before it ends, if the graph is not kept for another one."""
+        if self._saved is not None:
+            self._saved.clear()
 
     def mark_dirty(self, *tensors):
         """Says that these inputs were written to; they must be returned as outputs."""
@@ -51,6 +52,33 @@ class FunctionCtx:
         if self._saved is not None:
             return self._saved.unpack()
         return () if self._to_save is None else tuple(self._to_save)
+
+    def _node(self):
+        node = None if self._saved is None else self._saved.grad_fn()
+        if node is None:
+            raise RuntimeError("the ctx of a Function is a node of the graph only once forward was recorded")
+        return node
+
+    def name(self):
+        """The node's name: that of the class, and "Backward"."""
+        return self._node().name()
+
+    @property
+    def next_functions(self):
+        return self._node().next_functions
+
+    @property
+    def metadata(self):
+        """A dict of the user's own."""
+        return self._node().metadata
+
+    def register_hook(self, hook):
+        """Calls ``hook(grad_inputs, grad_outputs)`` after this node ran."""
+        return self._node().register_hook(hook)
+
+    def register_prehook(self, hook):
+        """Calls ``hook(grad_outputs)`` before this node runs."""
+        return self._node().register_prehook(hook)
 
 
 class Function:

@@ -13,7 +13,7 @@ use crate::ops;
 use crate::ops::view::Lens;
 use crate::tensor::Tensor;
 use pyrite_core::watch::Kept;
-use pyrite_core::{DType, Layout, Result, Site, bail, ensure};
+use pyrite_core::{DType, Layout, Result, Site, bail, ensure, err};
 use smallvec::{SmallVec, smallvec};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,6 +55,24 @@ pub fn mark_several(views: &[Tensor]) {
     }
 }
 
+/// Marks a result of a custom Function that looks into one of its inputs.
+pub fn mark_custom(view: &Tensor) {
+    if let Some(m) = view.meta()
+        && let Some(v) = &mut m.lock().view
+    {
+        v.made = Made::Custom;
+    }
+}
+
+const CUSTOM: &str = "This view was created inside a custom Function (or because an input was returned as-is) and the autograd logic to handle view+inplace would override the custom backward associated with the custom Function, leading to incorrect gradients. This behavior is forbidden. You can fix this by cloning the output of the custom Function.";
+
+/// `Output 0 of Exp`.
+fn origin(e: &Edge) -> String {
+    let name = e.node().name.to_string();
+    let stem = name.strip_suffix("Backward0").or_else(|| name.strip_suffix("Backward")).unwrap_or(&name);
+    format!("Output {} of {stem}", e.nr)
+}
+
 /// Refuses a write that is going to be recorded (`t` or another operand requires grad) to a view
 /// whose making forbids it. [`check`] does this if `t` itself requires grad; ops with other
 /// differentiable operands call it as well, before they write.
@@ -75,6 +93,11 @@ pub fn check_recorded(op: &str, t: &Tensor) -> Result<()> {
         Made::Inference => bail!(
             Runtime,
             "A view was created in inference mode and is being modified inplace in normal mode. Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either both inside the inference_mode block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked). ({op})"
+        ),
+        Made::Custom => bail!(
+            Runtime,
+            "{} is a view and is being modified inplace. {CUSTOM} ({op})",
+            t.grad_fn().map_or_else(|| "This tensor".to_owned(), |e| origin(&e))
         ),
         Made::SeveralNoGrad => bail!(Runtime, "{no_grad} {several} ({op})"),
         Made::Several(i) => match t.grad_fn() {
@@ -108,6 +131,18 @@ pub(super) fn grad_fn(t: &Tensor) -> Option<Edge> {
             v.seen_version = now;
         }
         return meta.lock().grad_fn.clone();
+    }
+    let custom = {
+        let m = meta.lock();
+        if m.view.as_ref().is_some_and(|v| v.made == Made::Custom) { m.grad_fn.clone() } else { None }
+    };
+    if let Some(e) = custom {
+        mode::set_record_error(err!(
+            Runtime,
+            "{} is a view and its base or another view of its base has been modified inplace. {CUSTOM}",
+            origin(&e)
+        ));
+        return Some(e);
     }
     let node = node::make(
         "AsStridedBackward0",
@@ -214,14 +249,19 @@ fn hand_over(op: &str, t: &Tensor) -> Result<()> {
 /// Gives `t` (just written to, version bumped) the history `node`, whose first edge is the old
 /// value of `t`. Handles views.
 pub fn rebase(t: &Tensor, node: Arc<Node>) {
+    rebase_at(t, node, 0);
+}
+
+/// As [`rebase`], where `t` is output number `nr` of the node. A view must be its only output.
+pub fn rebase_at(t: &Tensor, node: Arc<Node>, nr: u32) {
     if !node::is_recorded(&node) {
         return;
     }
     let Some(base) = t.base() else {
         if let Some(old) = t.meta().and_then(|m| m.lock().grad_fn.clone()) {
-            old.node().move_retained_to(old.nr, &node, 0);
+            old.node().move_retained_to(old.nr, &node, nr);
         }
-        node::set_history(&node, &[t]);
+        node::set_history_at(&node, t, nr);
         return;
     };
     let mut edges = node.edges();

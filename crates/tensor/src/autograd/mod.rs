@@ -76,6 +76,8 @@ pub enum Made {
     Several(u32),
     /// Both.
     SeveralNoGrad,
+    /// Inside a custom Function (or one of its inputs, returned): its backward must not be bypassed.
+    Custom,
 }
 
 impl Default for Meta {

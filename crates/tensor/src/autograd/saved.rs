@@ -76,6 +76,11 @@ impl Saved {
         Saved::new(t, origin)
     }
 
+    /// The data of `t` with a history of its own choosing.
+    pub fn with_edge(t: &Tensor, edge: Option<Edge>) -> Saved {
+        Saved::new(t, Origin::Input(edge))
+    }
+
     /// Result `nr` of the op being recorded; [`Saved::bind`] must follow once the node exists.
     pub fn output(t: &Tensor, nr: u32) -> Saved {
         Saved::new(t, Origin::Output(nr, OnceLock::new()))

@@ -22,7 +22,20 @@ pub(super) fn wants(o: &Operand) -> bool {
     matches!(o, Operand::Tensor(t) if t.meta().is_some() && t.requires_grad())
 }
 
+/// Is this operand the tensor that an in-place run writes to? (One that overlaps it otherwise is refused.)
+fn is_written(o: &Operand, out: &Tensor) -> bool {
+    matches!(o, Operand::Tensor(t) if t.storage().same(out.storage())
+        && t.shape() == out.shape() && t.strides() == out.strides()
+        && t.layout().offset() == out.layout().offset())
+}
+
+/// Do gradients of an in-place run need what is about to be overwritten?
 pub(super) fn old_value_needed(row: &Row, ops: &[Operand]) -> bool {
+    if let (Operand::Tensor(target), rest) = (&ops[0], &ops[1..])
+        && rest.iter().any(|o| is_written(o, target))
+    {
+        return true;
+    }
     let flows = |o: &Operand| wants(o) || matches!(o, Operand::Tensor(t) if forward::has(t));
     row.grads.iter().any(|g| flows(&ops[g.input as usize]) && g.uses.contains(&Use::Input(0)))
 }
@@ -83,9 +96,9 @@ fn record_both(
         record_node(row, types, ops, params, out, inplace)?;
     }
     if let Some(flow) = flow {
-        let old: Operands = match (inplace, ops) {
-            (Some(Some(old)), [_, rest @ ..]) => {
-                std::iter::once(Operand::Tensor(old)).chain(rest.iter().copied()).collect()
+        let old: Operands = match inplace {
+            Some(Some(old)) => {
+                ops.iter().map(|o| if is_written(o, out) { Operand::Tensor(old) } else { *o }).collect()
             }
             _ => ops.iter().copied().collect(),
         };
@@ -163,8 +176,9 @@ fn remember(
         saved.push(match o {
             _ if !keep[i] => Kept::Nothing,
             Operand::Number(s) => Kept::Number(*s),
-            Operand::Tensor(_) if i == 0 && matches!(inplace, Some(Some(_))) => match inplace {
-                Some(Some(old)) => Kept::Tensor(Saved::input(old)),
+            Operand::Tensor(t) if is_written(o, out) && matches!(inplace, Some(Some(_))) => match inplace {
+                // The history is still that of the old value: rebasing comes later.
+                Some(Some(old)) => Kept::Tensor(Saved::with_edge(old, t.edge())),
                 _ => Kept::Nothing,
             },
             Operand::Tensor(t) => Kept::Tensor(Saved::input(t)),
