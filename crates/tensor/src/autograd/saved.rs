@@ -110,10 +110,15 @@ impl Saved {
     #[cold]
     fn packed(t: &Tensor, origin: Origin) -> Saved {
         let Some(hook) = mode::pack_hook() else { return Saved::plain(t, origin) };
-        // The hook sees the tensor without its history: what it does with it is nobody's graph.
+        // The hook sees the tensor with its history, but what it does with it is nobody's graph. It gets
+        // another handle where keeping this one would close a reference cycle.
         let packed = {
             let _off = mode::GradMode::new(false);
-            hook.pack(&t.detach())
+            match &origin {
+                Origin::Leaf => hook.pack(t),
+                Origin::Input(Some(e)) => hook.pack(&recorded_as(t, e.clone())),
+                _ => hook.pack(&t.detach()),
+            }
         };
         let made = packed.and_then(|p| Ok((p, Tensor::empty(&[0], t.dtype(), t.device())?)));
         match made {
@@ -209,17 +214,22 @@ impl Saved {
             Origin::Output(nr, w) => w.get().and_then(Weak::upgrade).map(|n| Edge::new(n, *nr)),
         };
         let Some(edge) = edge else { return Ok(t.clone()) };
-        let meta = OnceLock::new();
-        let _ = meta.set(Arc::new(Meta::with_history(edge)));
-        let t = &t.0;
-        Ok(Tensor(Arc::new(Impl {
-            storage: t.storage.clone(),
-            layout: t.layout.clone(),
-            dtype: t.dtype,
-            lazy: t.lazy,
-            meta,
-        })))
+        Ok(recorded_as(t, edge))
     }
+}
+
+/// Another tensor over the data of `t` with this history.
+fn recorded_as(t: &Tensor, edge: Edge) -> Tensor {
+    let meta = OnceLock::new();
+    let _ = meta.set(Arc::new(Meta::with_history(edge)));
+    let t = &t.0;
+    Tensor(Arc::new(Impl {
+        storage: t.storage.clone(),
+        layout: t.layout.clone(),
+        dtype: t.dtype,
+        lazy: t.lazy,
+        meta,
+    }))
 }
 
 impl Drop for Saved {
