@@ -114,14 +114,6 @@ def test_freed_buffers_name_the_operation():
         assert "MulBackward0, recorded at" in str(caught.value) and "test_autograd_engine.py" in str(caught.value)
 
 
-def test_numbers_are_not_buffers():
-    x = leaf(2.0)
-    y = x * 3
-    y.backward()
-    y.backward()
-    assert x.grad.item() == 6
-
-
 def test_a_failed_backward_can_be_repeated():
     x = leaf(2.0)
     y = x * x

@@ -11,9 +11,9 @@ use crate::types::{
 use crate::{autograd, node};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyrite_tensor::autograd::mode;
 use pyo3::types::{PyComplex, PyString, PyTuple};
 use pyrite_core::Scalar;
+use pyrite_tensor::autograd::mode;
 use pyrite_tensor::ops;
 use pyrite_tensor::{MemoryFormat, Tensor, fmt};
 

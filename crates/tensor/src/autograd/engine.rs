@@ -555,14 +555,14 @@ fn run_node(node: &Arc<Node>, mut grads: Grads, needs: u64, opts: &Options) -> R
     };
     let mut back = node.rule().backward(&mut cx)?;
     drop(cx);
-    if !opts.keep_graph {
-        node.rule().release();
-    }
     if let Some(kept) = kept {
         anomaly::after(node, &kept, &back)?;
     }
     if node.is_hooked() {
         back = node.run_post(back, &grads)?;
+    }
+    if !opts.keep_graph {
+        node.rule().release();
     }
     check(node, &mut back)?;
     Ok(back)

@@ -337,7 +337,11 @@ impl Rule for CopySlices {
     }
     fn release(&self) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(n) = inner {
+        // A graph of gradients may hold the inner node as a node of its own (it is the history of a result
+        // that it saved): then it forgets when it runs there.
+        if let Some(n) = inner
+            && Arc::strong_count(&n) == 1
+        {
             n.rule().release();
         }
     }

@@ -325,10 +325,6 @@ impl Rule for RowRule {
         let old = {
             let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
             match &*saved {
-                // Numbers alone are no reason to forget: PyTorch's nodes keep them, too.
-                Memory::Kept(k) if k.1.is_none() && !k.0.iter().any(|k| matches!(k, Kept::Tensor(_))) => {
-                    return;
-                }
                 Memory::Kept(_) => std::mem::replace(&mut *saved, Memory::Released),
                 _ => return,
             }
