@@ -175,11 +175,12 @@ pub fn intercept(
 pub fn method<'py>(name: &str, args: &[&Bound<'py, PyAny>]) -> PyResult<Option<Bound<'py, PyAny>>> {
     let Some(first) = args.first() else { return Ok(None) };
     let py = first.py();
+    let watched = MODES.with(|m| m.borrow().last().is_some_and(|(_, only)| !only));
     let mut found = Answers::new();
     for a in args {
         collect(a, &mut found)?;
     }
-    if found.is_empty() {
+    if found.is_empty() && !watched {
         return Ok(None);
     }
     let func = py.get_type::<PyTensor>().getattr(name)?;

@@ -30,7 +30,12 @@ def gradcheck(
     nondet_tol=0.0,
     check_undefined_grad=True,
     check_grad_dtypes=False,
+    check_batched_grad=False,
+    check_batched_forward_grad=False,
+    check_forward_ad=False,
+    check_backward_ad=True,
     fast_mode=False,
+    masked=None,
 ):
     """True if the gradients of ``func(*inputs)`` agree with central differences.
 
@@ -38,6 +43,8 @@ def gradcheck(
         inputs: tensors; those that require gradients must be float64 to be meaningful (others are warned about).
         fast_mode: compares one random projection instead of every entry of every Jacobian.
         nondet_tol: how far two backward passes may differ.
+        check_forward_ad, check_backward_ad: which of the two modes to check.
+        check_batched_grad, check_batched_forward_grad: also that gradients (or tangents) under vmap are those of a loop.
 
     Raises GradcheckError (a RuntimeError) that names input, output and both values; returns False instead with
     ``raise_exception=False``.
@@ -50,8 +57,22 @@ def gradcheck(
     >>> torch.autograd.gradcheck(lambda t: (t * t).sum(), (x,))
     True
     """
+    if masked:
+        raise NotImplementedError("gradcheck: masked=True is about sparse tensors, which are not supported")
+    if not (check_forward_ad or check_backward_ad):
+        raise AssertionError("Expected at least one of check_forward_ad and check_backward_ad to be True")
+    if check_batched_grad and not check_backward_ad:
+        raise AssertionError("Setting check_batched_grad=True requires check_backward_ad to be True")
+    if check_batched_forward_grad and not check_forward_ad:
+        raise AssertionError("Setting check_batched_forward_grad=True requires check_forward_ad to be True")
     inputs = _tuple(inputs)
     try:
+        if check_forward_ad:
+            _check_forward(func, inputs, eps, atol, rtol, check_batched_forward_grad)
+        if not check_backward_ad:
+            return True
+        if check_batched_grad:
+            _check_batched(func, inputs, atol, rtol)
         _check(func, inputs, eps, atol, rtol, nondet_tol, check_undefined_grad, check_grad_dtypes, fast_mode)
     except GradcheckError:
         if raise_exception:
@@ -94,6 +115,59 @@ def _check(func, inputs, eps, atol, rtol, nondet_tol, check_undefined_grad, chec
         else:
             _check_jacobian(func, inputs, wanted, o, output, eps, atol, rtol)
         _check_details(inputs, wanted, o, output, nondet_tol, check_undefined_grad, check_grad_dtypes)
+
+
+def _tangents(func, inputs, i, direction):
+    """The outputs' tangents along ``direction`` of input ``i``, by forward mode."""
+    from . import forward_ad
+
+    with forward_ad.dual_level():
+        args = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
+        args[i] = forward_ad.make_dual(args[i], direction)
+        pairs = [forward_ad.unpack_dual(o) for o in _differentiable(func(*args))]
+    return [_C.zeros_like(p, requires_grad=False) if t is None else t.detach() for p, t in pairs]
+
+
+def _check_forward(func, inputs, eps, atol, rtol, batched):
+    for i, x in enumerate(inputs):
+        if not (isinstance(x, Tensor) and x.requires_grad):
+            continue
+        directions = [_C.randn(tuple(x.shape), dtype=x.dtype) for _ in range(2)]
+        each = [_tangents(func, inputs, i, v) for v in directions]
+        for o, (tangent, numeric) in enumerate(zip(each[0], _numeric(func, inputs, i, directions[0], eps))):
+            if not _close(tangent, numeric, atol, rtol):
+                raise GradcheckError(
+                    f"Jacobian computed with forward mode mismatch for output {o} with respect to input {i} along a random "
+                    f"direction,\nnumerical:{numeric}\nanalytical:{tangent}\n"
+                )
+        if batched:
+            from ..func import vmap
+
+            together = vmap(lambda v, i=i: tuple(_tangents(func, inputs, i, v)))(_C.stack(directions))
+            _compare_batched(together, each, "forward mode", i, atol, rtol)
+
+
+def _check_batched(func, inputs, atol, rtol):
+    from ..func import vmap
+
+    wanted = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+    with enable_grad():
+        outputs = [o for o in _differentiable(func(*inputs)) if o.requires_grad]
+    for o, out in enumerate(outputs):
+
+        def pull(v, out=out):
+            got = _grad(out, wanted, v, retain_graph=True, allow_unused=True)
+            return tuple(_C.zeros_like(x, requires_grad=False) if g is None else g for g, x in zip(got, wanted))
+
+        vs = [_C.randn(tuple(out.shape), dtype=out.dtype) for _ in range(2)]
+        _compare_batched(vmap(pull)(_C.stack(vs)), [pull(v) for v in vs], "backward", o, atol, rtol)
+
+
+def _compare_batched(together, each, what, i, atol, rtol):
+    for k, values in enumerate(each):
+        for batch, value in zip(together, values):
+            if not _close(batch[k], value, atol, rtol):
+                raise GradcheckError(f"gradcheck: {what} under vmap differs from the loop (number {i})")
 
 
 def _numeric(func, inputs, i, direction, eps):
@@ -194,11 +268,16 @@ def gradgradcheck(
     nondet_tol=0.0,
     check_undefined_grad=True,
     check_grad_dtypes=False,
+    check_batched_grad=False,
+    check_fwd_over_rev=False,
+    check_rev_over_rev=True,
     fast_mode=False,
+    masked=False,
 ):
     """:func:`gradcheck` of the gradients themselves: checks second derivatives.
 
-    ``grad_outputs`` are the cotangents, random by default.
+    ``grad_outputs`` are the cotangents, random by default. ``check_fwd_over_rev`` and ``check_rev_over_rev`` say by which
+    mode the gradients are differentiated.
 
     >>> import pyrite as torch
     >>> x = torch.rand(3, dtype=torch.float64, requires_grad=True)
@@ -217,9 +296,13 @@ def gradgradcheck(
     n = len(inputs)
     wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
 
+    from ..func._transforms import own as argument
+
     def gradients(*args):
         own, given = args[:n], args[n:]
         with enable_grad():  # also while gradcheck measures differences without a graph
+            # Forward mode hands in dual tensors that require no grad.
+            own = [argument(x, True) if i in wanted and not x.requires_grad else x for i, x in enumerate(own)]
             outs = [o for o in _differentiable(func(*own)) if o.requires_grad]
             grads = _grad(outs, [own[i] for i in wanted], given, create_graph=True, allow_unused=True)
         return tuple(g for g in grads if g is not None)
@@ -227,5 +310,6 @@ def gradgradcheck(
     return gradcheck(
         gradients, (*inputs, *cotangents), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception,
         nondet_tol=nondet_tol, check_undefined_grad=check_undefined_grad, check_grad_dtypes=check_grad_dtypes,
-        fast_mode=fast_mode,
+        check_batched_grad=check_batched_grad, check_forward_ad=check_fwd_over_rev,
+        check_backward_ad=check_rev_over_rev, fast_mode=fast_mode, masked=masked,
     )  # fmt: skip

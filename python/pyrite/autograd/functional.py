@@ -114,14 +114,22 @@ def jvp(func, inputs, v=None, create_graph=False, strict=False):
 def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, strategy="reverse-mode"):
     """The Jacobian: shape (*output, *input); tuples of them for several outputs or inputs.
 
+    ``strategy="forward-mode"`` computes all input elements at once, "reverse-mode" one output element at a time, with or
+    without ``vectorize``. ``strict`` makes it an error if an output does not depend on an input.
+
     >>> import pyrite as torch
     >>> torch.autograd.functional.jacobian(lambda x: x * x, torch.tensor([1.0, 2.0])).tolist()
     [[2.0, 0.0], [0.0, 4.0]]
     """
     if strategy not in ("reverse-mode", "forward-mode"):
         raise ValueError('Expected strategy to be either "forward-mode" or "reverse-mode"')
+    if strict and (vectorize or strategy == "forward-mode"):
+        raise RuntimeError(
+            "torch.autograd.functional.jacobian: `strict=True` and `vectorize=True` (or forward mode) are not supported "
+            "together. Please either set `strict=False` or `vectorize=False`."
+        )
     if strategy == "forward-mode":
-        raise NotImplementedError("jacobian: strategy='forward-mode' is not supported; use 'reverse-mode'")
+        return _forward_jacobian(func, inputs, create_graph)
     with enable_grad():
         inputs, single = _pack(inputs, "inputs")
         inputs = _prepare(inputs, create_graph)
@@ -145,6 +153,23 @@ def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, st
     return _unpack([_unpack(row, single) for row in rows], single_out)
 
 
+def _forward_jacobian(func, inputs, create_graph):
+    from ..func import jacfwd
+
+    packed, single = _pack(inputs, "inputs")
+    single_out = [False]
+
+    def outputs(*xs):
+        outs, single_out[0] = _call(func, xs)
+        return outs
+
+    with enable_grad():
+        xs = _prepare(packed, create_graph)
+        rows = jacfwd(outputs, argnums=tuple(range(len(xs))))(*xs)
+    rows = [_finish(row, create_graph) for row in rows]
+    return _unpack([_unpack(row, single) for row in rows], single_out[0])
+
+
 def _scalar(func, what):
     def checked(*args):
         out = func(*args)
@@ -163,15 +188,15 @@ def hessian(func, inputs, create_graph=False, strict=False, vectorize=False, out
     >>> torch.autograd.functional.hessian(lambda x: (x ** 3).sum(), torch.tensor([1.0, 2.0])).tolist()
     [[6.0, 0.0], [0.0, 12.0]]
     """
-    if outer_jacobian_strategy != "reverse-mode":
-        raise NotImplementedError("hessian: only outer_jacobian_strategy='reverse-mode' is supported")
+    if outer_jacobian_strategy not in ("reverse-mode", "forward-mode"):
+        raise ValueError('Expected strategy to be either "forward-mode" or "reverse-mode"')
     packed, single = _pack(inputs, "inputs")
     scalar = _scalar(func, "hessian")
 
     def gradient(*xs):
         return _grads((scalar(*xs),), xs, (_C.ones((), dtype=xs[0].dtype),), True, strict, "hessian")
 
-    result = jacobian(gradient, packed, create_graph, strict)
+    result = jacobian(gradient, packed, create_graph, strict, vectorize, outer_jacobian_strategy)
     return result[0][0] if single else result
 
 

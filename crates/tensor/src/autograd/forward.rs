@@ -366,7 +366,8 @@ pub fn is_recorded(outer: bool, known: bool, ts: &[Option<Tensor>]) -> bool {
 /// The Jacobian-vector product of a node: see the module text.
 fn transpose(node: &Node, ts: &[Option<Tensor>], outer: bool) -> Result<SmallVec<[Option<Tensor>; 1]>> {
     let known = node.edges().iter().any(Option::is_some);
-    let create = is_recorded(outer, known, ts) || active();
+    let recorded = is_recorded(outer, known, ts);
+    let create = recorded || active();
     let none = || node.outputs.iter().map(|_| None).collect();
     let made = {
         let _on = GradMode::new(true);
@@ -419,7 +420,8 @@ fn transpose(node: &Node, ts: &[Option<Tensor>], outer: bool) -> Result<SmallVec
         let mut got = engine::grad(&roots, &along, &us, true, create)?.into_iter();
         seeds.iter().map(|s| s.as_ref().and_then(|_| got.next().flatten())).collect::<SmallVec<[_; 1]>>()
     };
-    Ok(if outer { made } else { made.into_iter().map(|t| t.map(|t| detach(&t))).collect() })
+    // Without a history outside there is only that of the seeds.
+    Ok(if recorded { made } else { made.into_iter().map(|t| t.map(|t| detach(&t))).collect() })
 }
 
 /// The tangents of a view: views of the tangents where nothing is recorded, else what `as_strided` shows.
