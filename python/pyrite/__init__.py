@@ -93,7 +93,7 @@ def load(f, map_location=None, pickle_module=None, *, weights_only=True, mmap=No
 _LAZY_MODULES = frozenset(
     (
         "amp", "autograd", "backends", "cuda", "datasets", "distributions", "fft", "func", "linalg", "nn", "optim",
-        "random", "serialization", "signal", "special", "testing", "utils", "viz",
+        "overrides", "random", "serialization", "signal", "special", "testing", "utils", "viz",
     )
 )  # fmt: skip
 

@@ -146,6 +146,9 @@ pub fn intercept(
     random: bool,
 ) -> PyResult<Option<*mut ffi::PyObject>> {
     let py = given.py;
+    if DISABLED.with(|d| d.get()) {
+        return Ok(None);
+    }
     let watched = MODES.with(|m| m.borrow().last().is_some_and(|(_, only)| random || !only));
     let mut found = Answers::new();
     if !watched {
@@ -175,6 +178,9 @@ pub fn intercept(
 pub fn method<'py>(name: &str, args: &[&Bound<'py, PyAny>]) -> PyResult<Option<Bound<'py, PyAny>>> {
     let Some(first) = args.first() else { return Ok(None) };
     let py = first.py();
+    if DISABLED.with(|d| d.get()) {
+        return Ok(None);
+    }
     let watched = MODES.with(|m| m.borrow().last().is_some_and(|(_, only)| !only));
     let mut found = Answers::new();
     for a in args {
@@ -185,6 +191,48 @@ pub fn method<'py>(name: &str, args: &[&Bound<'py, PyAny>]) -> PyResult<Option<B
     }
     let func = py.get_type::<PyTensor>().getattr(name)?;
     ask(&func, &PyTuple::new(py, args.iter().map(|a| (*a).clone()))?, None, false)
+}
+
+/// `Tensor.__torch_function__`.
+pub fn default<'py>(
+    cls: &Bound<'py, PyType>,
+    func: &Bound<'py, PyAny>,
+    types: &Bound<'py, PyAny>,
+    args: Option<&Bound<'py, PyTuple>>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = cls.py();
+    for t in types.try_iter()? {
+        // Classes side by side must agree on somebody else.
+        if !cls.is_subclass(&t?)? {
+            return Ok(py.NotImplemented().into_bound(py));
+        }
+    }
+    let none = PyTuple::empty(py);
+    let before = DISABLED.with(|d| d.replace(true));
+    let r = func.call(args.unwrap_or(&none), kwargs);
+    DISABLED.with(|d| d.set(before));
+    convert(cls, r?)
+}
+
+/// Tensors in a result as tensors of the class.
+fn convert<'py>(cls: &Bound<'py, PyType>, r: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = cls.py();
+    if cls.is(PyTensor::type_object(py)) || r.is_instance(cls)? {
+        return Ok(r);
+    }
+    if r.is_instance_of::<PyTensor>() {
+        return r.call_method1("as_subclass", (cls,));
+    }
+    if r.is_exact_instance_of::<PyTuple>() || r.is_exact_instance_of::<PyList>() {
+        let items = r.try_iter()?.map(|x| convert(cls, x?)).collect::<PyResult<Vec<_>>>()?;
+        return r.get_type().call1((PyList::new(py, items)?,));
+    }
+    if r.is_instance_of::<PyTuple>() && r.hasattr("_fields")? {
+        let items = r.try_iter()?.map(|x| convert(cls, x?)).collect::<PyResult<Vec<_>>>()?;
+        return r.get_type().call1(PyTuple::new(py, items)?);
+    }
+    Ok(r)
 }
 
 /// A tensor of a class that stands for more than its data (a batch): reading its elements here is an error.

@@ -249,6 +249,19 @@ impl PyTensor {
             .map(PyTensor::new)
     }
 
+    /// What subclasses inherit: the function runs as on plain tensors, and its results are of the subclass.
+    #[classmethod]
+    #[pyo3(signature = (func, types, args=None, kwargs=None))]
+    fn __torch_function__<'py>(
+        cls: &Bound<'py, PyType>,
+        func: &Bound<'py, PyAny>,
+        types: &Bound<'py, PyAny>,
+        args: Option<&Bound<'py, PyTuple>>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        crate::overrides::default(cls, func, types, args, kwargs)
+    }
+
     #[classmethod]
     #[pyo3(signature = (**kwargs))]
     fn __init_subclass__(cls: &Bound<PyType>, kwargs: Option<&Bound<PyDict>>) -> PyResult<()> {

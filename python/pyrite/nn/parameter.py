@@ -20,6 +20,9 @@ class Parameter(Tensor):
     (True, True)
     """
 
+    # Results of operations on it are plain tensors.
+    __torch_function__ = _C._disabled_torch_function_impl
+
     def __new__(cls, data=None, requires_grad=True):
         if data is None:
             data = _C.empty(0)
@@ -54,6 +57,9 @@ class Buffer(Tensor):
     >>> [name for name, _ in m.named_buffers()]
     ['count']
     """
+
+    # Results of operations on it are plain tensors.
+    __torch_function__ = _C._disabled_torch_function_impl
 
     def __new__(cls, data=None, *, persistent=True):
         if data is None:
