@@ -11,7 +11,7 @@ class Plain(torch.Tensor):
 
 
 class Logged(torch.Tensor):
-    log = []  # noqa: RUF012
+    log = []
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
@@ -44,7 +44,7 @@ def test_results_are_of_the_subclass():
         x.view(2, 1),
     ):
         assert type(y) is Plain
-    a, b = x.split(1)
+    a, _b = x.split(1)
     assert type(a) is Plain and type(x.max(0).values) is Plain
     y = torch.ones(2)
     assert type(y + x) is Plain
@@ -94,7 +94,7 @@ def test_nobody_answers():
         def __torch_function__(cls, func, types, args=(), kwargs=None):
             return NotImplemented
 
-    with pytest.raises(TypeError, match="no implementation found|implement __torch_function__"):
+    with pytest.raises(TypeError, match=r"no implementation found|implement __torch_function__"):
         torch.sin(of(Never, 1.0))
 
 
