@@ -242,6 +242,13 @@ SHAPES = {
     "broadcast_tensors": (lambda x, y: T.broadcast_tensors(x, y), [(2, 1), (3,)]),
     "one_hot": (lambda x: F.one_hot(x.argsort(), 5), [(3,)]),
     "embedding": (lambda x, w: F.embedding(x.argsort(), w), [(3,), (3, 2)]),
+    "diag_embed": (lambda x: T.diag_embed(x, 1, 0, -1), [(2, 3)]),
+    "rot90": (lambda x: T.rot90(x, 1, (1, 0)), [(2, 3)]),
+    "interpolate": (lambda x: F.interpolate(x, scale_factor=2), [(1, 2, 3, 3)]),
+    "grid_sample": (lambda x, g: F.grid_sample(x, g.tanh(), align_corners=False), [(1, 2, 3, 3), (1, 2, 2, 2)]),
+    "unfold_images": (lambda x: F.unfold(x, 2), [(2, 1, 3, 3)]),
+    "unfold_image": (lambda x: F.unfold(x, 2), [(1, 3, 3)]),
+    "fold_images": (lambda x: F.fold(x, (3, 3), 2), [(1, 4, 4)]),
     "lerp_scalar": (lambda x, y, w: T.lerp(x, y, w), [(2, 3), (3,), ()]),
 }
 

@@ -41,6 +41,24 @@ for _d in (1, 2, 3):
     )(_folded(_d, "input"))  # fmt: skip
 
 
+def _images(single, *names):
+    """The rule of functions whose inputs have a batch dimension, or none if their rank is ``single``."""
+
+    def on(frame, func, a):
+        dims = a[names[0]].ndim
+        if any(isinstance(a.get(k), Tensor) and a[k].ndim != dims for k in names):
+            return NotImplemented
+        return _folded(dims - 1 if dims == single else dims - 2, *names)(frame, func, a)
+
+    return on
+
+
+bound_rule("nn.interpolate")(_images(0, "input"))
+bound_rule("nn.grid_sample")(_images(0, "input", "grid"))
+bound_rule("nn.unfold")(_images(3, "input"))
+bound_rule("nn.fold")(_images(2, "input"))
+
+
 @bound_rule("nn.pad", "constant_pad_nd")
 def _pad(frame, func, a):
     x, mode = a["input"], a.get("mode", "constant")

@@ -131,6 +131,17 @@ def _ravel(v, rank, a, n):
     return v.reshape(n, -1) if v.numel() else v.reshape(n, 0)
 
 
+@view_rule("diag_embed")
+def _diag_embed(v, rank, a, n):
+    first, second = shifted(a.get("dim1", -2), rank + 1), shifted(a.get("dim2", -1), rank + 1)
+    return _C.diag_embed(v, a.get("offset", 0), first, second)
+
+
+@view_rule("rot90")
+def _rot90(v, rank, a, n):
+    return _C.rot90(v, a.get("k", 1), tuple(shifted(d, rank) for d in a.get("dims", (0, 1))))
+
+
 @view_rule("narrow")
 def _narrow(v, rank, a, n):
     return v.narrow(shifted(a["dim"], rank), a["start"], a["length"])
@@ -170,13 +181,13 @@ def _unfold(v, rank, a, n):
     return v.unfold(shifted(a["dimension"], rank), a["size"], a["step"])
 
 
-@view_rule("split", "split_with_sizes")
+@view_rule("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes")
 def _split(v, rank, a, n):
     sizes = next(a[k] for k in ("split_size_or_sections", "split_size", "split_sizes") if k in a)
     return v.split(sizes, shifted(a.get("dim", 0), rank))
 
 
-@view_rule("chunk")
+@view_rule("chunk", "unsafe_chunk")
 def _chunk(v, rank, a, n):
     return v.chunk(a["chunks"], shifted(a.get("dim", 0), rank))
 
