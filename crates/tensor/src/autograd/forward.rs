@@ -442,7 +442,8 @@ fn look(tangent: &Tensor, base: &Layout, v: &Tensor) -> Result<Tensor> {
         (Some(b), Some(e)) => b.0 <= e.0 && e.1 <= b.1,
         _ => false,
     };
-    let plain = !(is_grad_enabled() && tangent.requires_grad()) && !tangent.is_lazy() && !has(tangent);
+    let recorded = is_grad_enabled() && tangent.requires_grad();
+    let plain = !(recorded || tangent.is_lazy() || has(tangent));
     if plain && inside && tangent.strides() == base.strides() && tangent.shape() == base.shape() {
         let at = v.layout().offset() as isize - base.offset() as isize + tangent.layout().offset() as isize;
         if let Ok(at) = usize::try_from(at) {
