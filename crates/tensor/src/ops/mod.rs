@@ -24,6 +24,7 @@ pub mod grid;
 pub mod index;
 pub mod joining;
 pub mod lazy;
+pub mod linalg;
 pub mod loss;
 pub mod matmul;
 pub mod moments;
@@ -125,5 +126,6 @@ pub fn register() -> Vec<Op> {
     bag::register(&mut list);
     index::register(&mut list);
     scan_sort::register(&mut list);
+    linalg::register(&mut list);
     list
 }

@@ -216,14 +216,6 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, unbiased: bool", |a| Ok(Value::Tuple(spread_of("std_mean", a.tensor(0)?, None, unbiased(a, 1)?, false, true, true)?));
         "input: Tensor, dim: ints?, unbiased: bool, keepdim: bool = False", |a| Ok(Value::Tuple(spread_of("std_mean", a.tensor(0)?, a.ints_opt(1)?, unbiased(a, 2)?, a.bool(3)?, true, true)?));
         "input: Tensor, dim: ints? = None, *, correction: float? = None, keepdim: bool = False", |a| Ok(Value::Tuple(spread_of("std_mean", a.tensor(0)?, a.ints_opt(1)?, correction(a, 2)?, a.bool(3)?, true, true)?)));
-    op!(list, "norm", FUNCTION | METHOD | OUT, "The vector norm of order p over all elements or along `dim`.",
-    "input: Tensor, p: float? = 2.0, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None",
-    |a| Ok(norm(a.tensor(0)?, a.float_opt(1)?.unwrap_or(2.0), a.ints_opt(2)?, a.bool(3)?, a.dtype_opt(4)?)?.into());
-    "input: Tensor, p: str, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None", |a| match a.str(1)? {
-        "fro" => Ok(norm(a.tensor(0)?, 2.0, a.ints_opt(2)?, a.bool(3)?, a.dtype_opt(4)?)?.into()),
-        "inf" => Ok(norm(a.tensor(0)?, f64::INFINITY, a.ints_opt(2)?, a.bool(3)?, a.dtype_opt(4)?)?.into()),
-        p => bail!(NotImplemented, "norm: p='{p}' is not implemented; use a number, 'fro' or 'inf'"),
-    });
     op!(
         list,
         "vector_norm",

@@ -149,7 +149,7 @@ pub fn mean(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType
     Ok(y)
 }
 
-fn prod(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType>) -> Result<Tensor> {
+pub fn prod(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType>) -> Result<Tensor> {
     let out = dtype.unwrap_or(if t.dtype().is_differentiable() { t.dtype() } else { DType::I64 });
     if t.dtype().is_complex() && !out.is_complex() {
         return prod(&super::to_dtype(t, out)?, dims, keepdim, dtype);
