@@ -14,6 +14,7 @@ from . import _C
 from ._C import Generator, Size, Tensor, device, dtype
 from ._config import *
 from ._functions import *
+from ._linalg import *
 from .autograd.anomaly_mode import (
     debug_nans,
     is_anomaly_check_nan_enabled,

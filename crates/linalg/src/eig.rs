@@ -22,11 +22,16 @@ pub(crate) unsafe fn hermitian<T: Field>(a: Mat, w: *mut u8, v: Option<Mat>) -> 
             }
         }
         let want = wish(v.is_some());
+        // The diagonal of a Hermitian matrix is real, whatever is stored there.
+        let mut own = a.view::<T>().to_owned();
+        for i in 0..n {
+            own[(i, i)] = T::of(own[(i, i)].re(), 0.0);
+        }
         let params = Default::default();
         let mut buf = workspace(evd::self_adjoint_evd_scratch::<T>(n, want, Par::Seq, params))?;
         let mut values = vec![T::ZERO; n];
         evd::self_adjoint_evd(
-            a.view::<T>(),
+            own.as_ref(),
             DiagMut::from_slice_mut(&mut values),
             v.map(|v| v.view_mut::<T>()),
             Par::Seq,

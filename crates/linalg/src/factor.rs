@@ -18,6 +18,10 @@ pub(crate) unsafe fn cholesky<T: Field>(a: Mat) -> Outcome<usize> {
     }
     let params = Default::default();
     let mut buf = workspace(llt::cholesky_in_place_scratch::<T>(n, Par::Seq, params))?;
+    for i in 0..n {
+        // SAFETY: the diagonal lies inside the matrix. It is real, whatever is stored there.
+        unsafe { *a.at::<T>(i, i) = T::of((*a.at::<T>(i, i)).re(), 0.0) };
+    }
     // SAFETY: the caller's promise.
     let m = unsafe { a.view_mut::<T>() };
     let done = llt::cholesky_in_place(m, Default::default(), Par::Seq, MemStack::new(&mut buf), params);

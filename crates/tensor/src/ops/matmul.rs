@@ -346,13 +346,30 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
 
 /// `beta * input + alpha * product`, as PyTorch's add* family: beta 0 ignores `input`'s NaN.
 fn add_scaled(op: &str, input: &Tensor, product: &Tensor, beta: Scalar, alpha: Scalar) -> Result<Tensor> {
-    if !product.dtype().is_differentiable() {
-        ensure!(
-            !matches!(beta, Scalar::Float(_)) && !matches!(alpha, Scalar::Float(_)),
-            Runtime,
-            "{op}: For integral input tensors, arguments beta and alpha must not be floating point numbers."
-        );
+    let integral = !product.dtype().is_differentiable() && !input.dtype().is_differentiable();
+    if op.starts_with("addr") {
+        for (name, v) in [("beta", beta), ("alpha", alpha)] {
+            ensure!(
+                !integral || !matches!(v, Scalar::Float(_)),
+                Runtime,
+                "For integral input tensors, argument {name} must not be a floating point number."
+            );
+        }
     }
+    if product.dtype().is_bool() && input.dtype().is_bool() {
+        // Sums of truth values are "or", multiples by a number are "and".
+        let term = |t: &Tensor, by: Scalar| match by.is_zero() {
+            true => Tensor::zeros(product.shape(), product.dtype(), product.device()),
+            false => super::expand_to(t, product.shape()),
+        };
+        return super::logical_or(&term(input, beta)?, &term(product, alpha)?);
+    }
+    // Integer kernels take the factors as integers.
+    let whole = |v: Scalar| match v {
+        Scalar::Float(f) if integral => Scalar::Int(f as i64),
+        v => v,
+    };
+    let (beta, alpha) = (whole(beta), whole(alpha));
     let scaled = if alpha == Scalar::Int(1) || alpha == Scalar::Float(1.0) {
         product.clone()
     } else {

@@ -1,7 +1,7 @@
 //! The Cholesky factorisation and what is computed from a factor.
 
 use super::*;
-use crate::autograd::{self, Save, needs_grad};
+use crate::autograd::{Save, needs_grad};
 use crate::op;
 use smallvec::smallvec;
 

@@ -1,7 +1,7 @@
 //! Determinants, from an LU factorisation.
 
 use super::*;
-use crate::autograd::{self, Save, is_grad_enabled, needs_grad};
+use crate::autograd::{Save, needs_grad};
 use crate::op;
 use pyrite_linalg::Op as How;
 use smallvec::smallvec;
@@ -51,7 +51,7 @@ pub(super) fn det(a: &Tensor) -> Result<Tensor> {
             // d det = det tr(A^-1 dA).
             let scale = ops::unsqueeze(&ops::unsqueeze(&ops::mul(&g, &conj(d)?)?, -1)?, -1)?;
             let right = expand_batch(&ops::mul(&eye(n, n, a)?, &scale)?, batch_of(a))?;
-            Ok(smallvec![Some(match is_grad_enabled() {
+            Ok(smallvec![Some(match differentiable() {
                 true => solve::unchecked(&mh(a)?, &right)?,
                 false => kernel::lu_solve(cx.saved(2)?, cx.saved(3)?, &right, How::Adjoint)?,
             })])
@@ -97,7 +97,7 @@ fn slogdet(op: &str, a: &Tensor) -> Result<(Tensor, Tensor)> {
             }
             let scale = ops::unsqueeze(&ops::unsqueeze(&g, -1)?, -1)?;
             let right = expand_batch(&ops::mul(&eye(n, n, a)?, &scale)?, batch_of(a))?;
-            Ok(smallvec![Some(match is_grad_enabled() {
+            Ok(smallvec![Some(match differentiable() {
                 true => solve::unchecked(&mh(a)?, &right)?,
                 false => kernel::lu_solve(cx.saved(2)?, cx.saved(3)?, &right, How::Adjoint)?,
             })])

@@ -2,7 +2,7 @@
 
 use super::kernel::{Mats, each, num};
 use super::*;
-use crate::autograd::{self, Save, is_grad_enabled, needs_grad};
+use crate::autograd::{Save, needs_grad};
 use crate::op;
 use pyrite_core::layout::broadcast;
 use pyrite_linalg::{Distance, Mat};
@@ -153,7 +153,7 @@ fn cdist(x1: &Tensor, x2: &Tensor, p: f64, mode: &str) -> Result<Tensor> {
         autograd::attach("CdistBackward0", &[&x1, &x2], &[&y], &save, move |cx| {
             let (x1, x2, y, g) = (cx.saved(0)?, cx.saved(1)?, cx.saved(2)?, cx.grad(0)?);
             let side = |g: &Tensor, y: &Tensor, x1: &Tensor, x2: &Tensor| -> Result<Tensor> {
-                if is_grad_enabled() || product {
+                if differentiable() || product {
                     return backward_recorded(p, g, y, x1, x2);
                 }
                 let g = ops::contiguous(g)?;

@@ -1,7 +1,7 @@
 //! Functions of matrices: powers and the exponential.
 
 use super::*;
-use crate::autograd::{self, Save, needs_grad};
+use crate::autograd::{Save, needs_grad};
 use crate::op;
 use smallvec::smallvec;
 
@@ -10,7 +10,10 @@ pub(super) fn matrix_power(a: &Tensor, n: i64) -> Result<Tensor> {
     square(op, a, "A")?;
     let size = rows_cols(a).0;
     if n == 0 {
-        return ops::clone(&expand_batch(&eye(size, size, a)?, batch_of(a))?);
+        // A copy of the input overwritten: a constant that belongs to the graph, as PyTorch has it.
+        let y = ops::clone(a)?;
+        ops::copy_(&y, &eye(size, size, a)?)?;
+        return Ok(y);
     }
     let base = if n < 0 { solve::inv("linalg.inv", a)? } else { a.clone() };
     let mut left = n.unsigned_abs();

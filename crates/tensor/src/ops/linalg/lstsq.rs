@@ -1,7 +1,7 @@
 //! Least squares.
 
 use super::*;
-use crate::autograd::{self, Save, needs_grad};
+use crate::autograd::{Save, needs_grad};
 use crate::op;
 use pyrite_core::layout::broadcast;
 use smallvec::smallvec;

@@ -1,7 +1,7 @@
 //! LU with partial pivoting: factor, unpack, solve.
 
 use super::*;
-use crate::autograd::{self, Ctx, Save, needs_grad};
+use crate::autograd::{Ctx, Save, needs_grad};
 use crate::op;
 use pyrite_core::layout::broadcast;
 use pyrite_linalg::Op as How;
@@ -241,14 +241,16 @@ pub fn register(list: &mut Vec<Op>) {
     );
     op!(
         list,
-        "_lu_with_info",
-        FUNCTION,
-        "Packed LU factors, pivots and info: what `lu` is made of.",
-        "input: Tensor, pivot: bool = True, check_errors: bool = True",
+        "lu",
+        FUNCTION | METHOD | OUT,
+        "The packed LU factorisation and its pivots, with infos on request (older form of `linalg.lu_factor`).",
+        "A: Tensor, pivot: bool = True, get_infos: bool = False",
         |a| {
-            let v = factor("torch.lu_factor_ex", a.tensor(0)?, a.bool(1)?)?;
-            if a.bool(2)? {
+            let mut v = factor("torch.lu_factor_ex", a.tensor(0)?, a.bool(1)?)?;
+            if !a.bool(2)? {
                 check(&v[2])?;
+                v.truncate(2);
+                return Ok(Value::Tuple(v));
             }
             Ok(Value::Named("_lu_with_info", &["LU", "pivots", "info"], v))
         }

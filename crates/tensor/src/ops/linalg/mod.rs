@@ -22,6 +22,7 @@ mod svd;
 mod tensors;
 
 use crate::registry::{Op, Value};
+use crate::autograd;
 use crate::ops;
 use crate::tensor::Tensor;
 use pyrite_core::dtype::Bool8;
@@ -233,6 +234,12 @@ fn plus(a: Option<Tensor>, b: Tensor) -> Result<Tensor> {
         Some(a) => ops::add(&a, &b),
         None => Ok(b),
     }
+}
+
+/// Must a backward be written in differentiable operators now? A gradient of it may be taken, or a tangent
+/// travels through it.
+fn differentiable() -> bool {
+    autograd::is_grad_enabled() || autograd::forward::active()
 }
 
 /// Does any element of a boolean tensor hold?

@@ -1,7 +1,7 @@
 //! The pseudo-inverse and the numerical rank: both cut small singular values off.
 
 use super::*;
-use crate::autograd::{self, Save, needs_grad};
+use crate::autograd::{Save, needs_grad};
 use crate::op;
 use crate::ops::Operand;
 use crate::registry::Args;

@@ -184,6 +184,7 @@ fn vander(x: &Tensor, n: Option<i64>) -> Result<Tensor> {
     ensure!(n > 1, Runtime, "N must be greater than 1.");
     // Powers of integers are int64, as products are.
     let x = if x.dtype().is_differentiable() { x.clone() } else { ops::to_dtype(x, DType::I64)? };
+    let x = ops::index::at_least_1d(&x)?;
     let column = ops::unsqueeze(&x, -1)?;
     let mut shape: SmallVec<[i64; 8]> = x.shape().iter().map(|s| *s as i64).collect();
     shape.push(n - 1);

@@ -1,7 +1,7 @@
 //! QR and products of Householder reflectors.
 
 use super::*;
-use crate::autograd::{self, Save, needs_grad};
+use crate::autograd::{Save, needs_grad};
 use crate::op;
 use smallvec::smallvec;
 

@@ -1,7 +1,7 @@
 //! Systems of equations, triangular and general, and the inverse.
 
 use super::*;
-use crate::autograd::{self, Save, is_grad_enabled, needs_grad};
+use crate::autograd::{Save, needs_grad};
 use crate::op;
 use pyrite_core::layout::broadcast;
 use pyrite_linalg::Op as How;
@@ -83,7 +83,7 @@ fn solve_matrices(op: &str, a: &Tensor, b: &Tensor) -> Result<Solved> {
             |cx| {
                 let g = cx.grad(0)?;
                 // The factors serve again, unless the gradient is to be differentiated itself.
-                let gb = match is_grad_enabled() {
+                let gb = match differentiable() {
                     true => solve_matrices("linalg.solve", &mh(cx.saved(0)?)?, &g)?.x,
                     false => kernel::lu_solve(cx.saved(2)?, cx.saved(3)?, &g, How::Adjoint)?,
                 };

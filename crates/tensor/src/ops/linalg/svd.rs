@@ -1,7 +1,7 @@
 //! The singular value decomposition and its gradient.
 
 use super::*;
-use crate::autograd::{self, Ctx, Save, needs_grad};
+use crate::autograd::{Ctx, Save, needs_grad};
 use crate::op;
 use smallvec::smallvec;
 
