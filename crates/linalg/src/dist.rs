@@ -124,11 +124,7 @@ unsafe fn backward<T: Real>(kind: Distance, g: Mat, dist: Mat, x1: Mat, x2: Mat,
         for j in 0..x2.rows {
             // SAFETY: as above.
             let (b, g, r) = unsafe {
-                (
-                    std::slice::from_raw_parts(x2.at::<T>(j, 0), x1.cols),
-                    *g.at::<T>(i, j),
-                    *dist.at::<T>(i, j),
-                )
+                (std::slice::from_raw_parts(x2.at::<T>(j, 0), x1.cols), *g.at::<T>(i, j), *dist.at::<T>(i, j))
             };
             let sign = |d: T| {
                 if d > T::ZERO {

@@ -35,6 +35,54 @@ pub(crate) unsafe fn cholesky<T: Field>(a: Mat) -> Outcome<usize> {
     })
 }
 
+/// Up to this size the plain loop is faster than the blocked code's bookkeeping.
+const SMALL: usize = 16;
+
+/// The textbook loop, column by column. A zero pivot leaves its column as it is, as LAPACK does.
+///
+/// # Safety
+/// As [`crate::Kernels::lu`]; columns are dense.
+unsafe fn lu_plain<T: Field>(a: Mat, pivots: &mut [i32]) -> usize {
+    let (m, n) = (a.rows, a.cols);
+    let mut info = 0;
+    for k in 0..m.min(n) {
+        // SAFETY (here and below): k < m and j < n; each slice is the rest of one column, and two slices that
+        // live at once are of different columns.
+        let rest = |j: usize| unsafe { std::slice::from_raw_parts_mut(a.at::<T>(k, j), m - k) };
+        let column = rest(k);
+        let (mut at, mut most) = (0, column[0].size());
+        for (i, v) in column.iter().enumerate().skip(1) {
+            if v.size() > most {
+                (at, most) = (i, v.size());
+            }
+        }
+        pivots[k] = (k + at) as i32 + 1;
+        if column[at] == T::ZERO {
+            info = if info == 0 { k + 1 } else { info };
+            continue;
+        }
+        if at != 0 {
+            for j in 0..n {
+                // SAFETY: both rows are inside, and differ.
+                unsafe { std::ptr::swap(a.at::<T>(k, j), a.at::<T>(k + at, j)) };
+            }
+        }
+        let column = rest(k);
+        let pivot = column[0];
+        for v in &mut column[1..] {
+            *v = *v / pivot;
+        }
+        for j in k + 1..n {
+            let other = rest(j);
+            let f = other[0];
+            for (y, x) in other[1..].iter_mut().zip(&column[1..]) {
+                *y = *y - f * *x;
+            }
+        }
+    }
+    info
+}
+
 /// # Safety
 /// As [`crate::Kernels::lu`].
 pub(crate) unsafe fn lu<T: Field>(a: Mat, pivots: &mut [i32]) -> Outcome<usize> {
@@ -42,6 +90,19 @@ pub(crate) unsafe fn lu<T: Field>(a: Mat, pivots: &mut [i32]) -> Outcome<usize> 
     let k = m.min(n);
     if k == 0 {
         return Ok(0);
+    }
+    if k <= SMALL {
+        // SAFETY: the caller's promise.
+        return Ok(unsafe { lu_plain::<T>(a, pivots) });
+    }
+    // The blocked code divides by a zero pivot: such matrices are done again, from this copy.
+    let mut kept: Vec<T> = Vec::new();
+    if kept.try_reserve_exact(m * n).is_err() {
+        return Err(crate::Failure::OutOfMemory);
+    }
+    for j in 0..n {
+        // SAFETY: column j is dense and has m elements.
+        kept.extend_from_slice(unsafe { std::slice::from_raw_parts(a.at::<T>(0, j), m) });
     }
     let params = Default::default();
     let mut buf = workspace(plu::lu_in_place_scratch::<u32, T>(m, n, Par::Seq, params))?;
@@ -63,7 +124,16 @@ pub(crate) unsafe fn lu<T: Field>(a: Mat, pivots: &mut [i32]) -> Outcome<usize> 
         place[want as usize] = i as u32;
     }
     // SAFETY: i is below both sizes.
-    Ok((0..k).find(|&i| unsafe { *a.at::<T>(i, i) } == T::ZERO).map_or(0, |i| i + 1))
+    let at = |i: usize| unsafe { *a.at::<T>(i, i) };
+    if (0..k).all(|i| at(i) != T::ZERO && at(i).finite()) {
+        return Ok(0);
+    }
+    for (j, column) in kept.chunks_exact(m).enumerate() {
+        // SAFETY: as for the copy.
+        unsafe { std::slice::from_raw_parts_mut(a.at::<T>(0, j), m) }.copy_from_slice(column);
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { lu_plain::<T>(a, pivots) })
 }
 
 /// Swaps rows as LAPACK's pivots say, forwards or backwards.

@@ -111,12 +111,7 @@ fn by_product(x1: &Tensor, x2: &Tensor) -> Result<Tensor> {
 
 fn cdist(x1: &Tensor, x2: &Tensor, p: f64, mode: &str) -> Result<Tensor> {
     for (i, x) in [(1, x1), (2, x2)] {
-        ensure!(
-            x.ndim() >= 2,
-            Runtime,
-            "cdist only supports at least 2D tensors, X{i} got: {}D",
-            x.ndim()
-        );
+        ensure!(x.ndim() >= 2, Runtime, "cdist only supports at least 2D tensors, X{i} got: {}D", x.ndim());
         ensure!(
             x.dtype().is_float(),
             Runtime,

@@ -216,7 +216,9 @@ pub(super) fn einsum(equation: &str, tensors: &[Tensor]) -> Result<Tensor> {
             // Dimensions of the ellipsis, then the labels seen once, in alphabetical order.
             let mut out: Labels = (0..width as u8).map(|i| LETTERS + i).collect();
             let mut once: Labels = (0..LETTERS)
-                .filter(|l| parts.iter().map(|p| p.labels.iter().filter(|x| *x == l).count()).sum::<usize>() == 1)
+                .filter(|l| {
+                    parts.iter().map(|p| p.labels.iter().filter(|x| *x == l).count()).sum::<usize>() == 1
+                })
                 .collect();
             once.sort_unstable();
             out.extend(once);
@@ -260,7 +262,8 @@ pub(super) fn einsum(equation: &str, tensors: &[Tensor]) -> Result<Tensor> {
     while parts.len() > 1 {
         // What a pair leaves must be wanted by the result or by another operand.
         let wanted = |parts: &[Part], i: usize, j: usize, l: u8| {
-            result.contains(&l) || parts.iter().enumerate().any(|(k, p)| k != i && k != j && p.labels.contains(&l))
+            result.contains(&l)
+                || parts.iter().enumerate().any(|(k, p)| k != i && k != j && p.labels.contains(&l))
         };
         let (mut best, mut pick) = (f64::INFINITY, (0, 1));
         if parts.len() > 2 {

@@ -108,7 +108,11 @@ impl Vecs {
 }
 
 /// Runs `f(0), .., f(n - 1)` on the pool and keeps what each returned. `flops` is the work of one.
-pub(super) fn each(n: usize, flops: f64, f: impl Fn(usize) -> Outcome<usize> + Sync) -> Result<Vec<Outcome<usize>>> {
+pub(super) fn each(
+    n: usize,
+    flops: f64,
+    f: impl Fn(usize) -> Outcome<usize> + Sync,
+) -> Result<Vec<Outcome<usize>>> {
     struct Slots(*mut Outcome<usize>);
     // SAFETY: every slot is written by the one chunk that owns its number.
     unsafe impl Sync for Slots {}
@@ -261,7 +265,8 @@ pub(super) fn geqrf(a: &Tensor) -> Result<(Tensor, Tensor)> {
     let tau = Tensor::empty(&joined(batch_of(a), &[m.min(n)]), a.dtype(), a.device())?;
     let (mats, t) = (Mats::of(&f), Vecs::of(&tau, m.min(n)));
     // SAFETY: both tensors are ours; tau holds min(m, n) elements per matrix.
-    let r = each(count(batch_of(a)), 2.0 * cube(m.max(n)), |i| unsafe { k.qr(mats.at(i), t.at(i)).map(|_| 0) })?;
+    let r =
+        each(count(batch_of(a)), 2.0 * cube(m.max(n)), |i| unsafe { k.qr(mats.at(i), t.at(i)).map(|_| 0) })?;
     infos("geqrf", batch_of(a), &r)?;
     Ok((f, tau))
 }
@@ -282,10 +287,16 @@ pub(super) fn qr(op: &str, a: &Tensor, q_cols: usize, want_q: bool) -> Result<(O
     Ok((q, r))
 }
 
-const DIVERGED: &str = "The algorithm failed to converge because the input matrix is ill-conditioned or has too many repeated";
+const DIVERGED: &str =
+    "The algorithm failed to converge because the input matrix is ill-conditioned or has too many repeated";
 
 /// `u`, `s`, `v` (not its adjoint), with min(m, n) columns or all.
-pub(super) fn svd(op: &str, a: &Tensor, vectors: bool, full: bool) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
+pub(super) fn svd(
+    op: &str,
+    a: &Tensor,
+    vectors: bool,
+    full: bool,
+) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
     let k = kernels("linalg_svd", a)?;
     let (m, n) = rows_cols(a);
     let r = m.min(n);

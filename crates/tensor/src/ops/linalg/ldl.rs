@@ -1,7 +1,7 @@
 //! The LDL factorisation of symmetric (or Hermitian) indefinite matrices.
 
 use super::*;
-use crate::autograd::{needs_grad};
+use crate::autograd::needs_grad;
 use crate::op;
 use pyrite_core::layout::broadcast;
 

@@ -64,17 +64,23 @@ fn lstsq(a: &Tensor, b: &Tensor, rcond: Option<f64>, driver: Option<&str>) -> Re
     let rcond = rcond.unwrap_or(eps(a.dtype()) * m.max(n) as f64);
     let (x, rank, s) = run(&ax.detach(), &bx.detach(), rcond, driver)?;
     if needs_grad(&[&ax, &bx]) {
-        autograd::attach("LinalgLstsqBackward0", &[&ax, &bx], &[&x], &[Save::Input(&ax), Save::Input(&bx)], |cx| {
-            // As of pinv(A) @ B.
-            let (a, b, g) = (cx.saved(0)?, cx.saved(1)?, cx.grad(0)?);
-            let y = pinv::pinv(a, None, None, false)?;
-            let ga = match cx.needs(0) {
-                true => Some(pinv::backward(&mm(&g, &mh(b)?)?, a, &y)?),
-                false => None,
-            };
-            let gb = if cx.needs(1) { Some(mm(&mh(&y)?, &g)?) } else { None };
-            Ok(smallvec![ga, gb])
-        });
+        autograd::attach(
+            "LinalgLstsqBackward0",
+            &[&ax, &bx],
+            &[&x],
+            &[Save::Input(&ax), Save::Input(&bx)],
+            |cx| {
+                // As of pinv(A) @ B.
+                let (a, b, g) = (cx.saved(0)?, cx.saved(1)?, cx.grad(0)?);
+                let y = pinv::pinv(a, None, None, false)?;
+                let ga = match cx.needs(0) {
+                    true => Some(pinv::backward(&mm(&g, &mh(b)?)?, a, &y)?),
+                    false => None,
+                };
+                let gb = if cx.needs(1) { Some(mm(&mh(&y)?, &g)?) } else { None };
+                Ok(smallvec![ga, gb])
+            },
+        );
     }
     // Residuals exist where the system is overdetermined and (as far as the driver knows) of full rank.
     let full = match (driver, &rank) {

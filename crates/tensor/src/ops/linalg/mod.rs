@@ -21,9 +21,9 @@ mod solve;
 mod svd;
 mod tensors;
 
-use crate::registry::{Op, Value};
 use crate::autograd;
 use crate::ops;
+use crate::registry::{Op, Value};
 use crate::tensor::Tensor;
 use pyrite_core::dtype::Bool8;
 use pyrite_core::{DType, Device, Dims, Result, Scalar, bail, ensure};
@@ -81,7 +81,11 @@ fn matrix(op: &str, t: &Tensor, name: &str) -> Result<()> {
 fn square(op: &str, t: &Tensor, name: &str) -> Result<()> {
     matrix(op, t, name)?;
     let (m, n) = rows_cols(t);
-    ensure!(m == n, Shape, "{op}: {name} must be batches of square matrices, but they are {m} by {n} matrices");
+    ensure!(
+        m == n,
+        Shape,
+        "{op}: {name} must be batches of square matrices, but they are {m} by {n} matrices"
+    );
     Ok(())
 }
 

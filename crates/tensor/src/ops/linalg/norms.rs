@@ -91,7 +91,13 @@ pub(in crate::ops) fn matrix_norm(
     }
 }
 
-fn vector_norm(x: &Tensor, p: f64, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType>) -> Result<Tensor> {
+fn vector_norm(
+    x: &Tensor,
+    p: f64,
+    dims: Option<&[i64]>,
+    keepdim: bool,
+    dtype: Option<DType>,
+) -> Result<Tensor> {
     ops::reduce::norm(&typed("linalg.vector_norm", x, dtype)?, p, dims, keepdim, None)
 }
 

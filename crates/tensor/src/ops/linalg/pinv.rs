@@ -50,7 +50,12 @@ fn largest(s: &Tensor) -> Result<Tensor> {
     ops::reduce::amax(&ops::abs(s)?, Some(&[-1]), true)
 }
 
-pub(super) fn pinv(x: &Tensor, atol: Option<Tensor>, rtol: Option<Tensor>, hermitian: bool) -> Result<Tensor> {
+pub(super) fn pinv(
+    x: &Tensor,
+    atol: Option<Tensor>,
+    rtol: Option<Tensor>,
+    hermitian: bool,
+) -> Result<Tensor> {
     ensure!(
         x.ndim() >= 2 && kernel::num(x.dtype()).is_some(),
         Runtime,

@@ -88,7 +88,12 @@ fn kron(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         wa.extend([sa[i], 1]);
         wb.extend([1, sb[i]]);
         let Some(both) = sa[i].checked_mul(sb[i]) else {
-            bail!(OutOfMemory, "kron: shapes {:?} and {:?} make a tensor that does not fit", a.shape(), b.shape());
+            bail!(
+                OutOfMemory,
+                "kron: shapes {:?} and {:?} make a tensor that does not fit",
+                a.shape(),
+                b.shape()
+            );
         };
         out.push(both);
     }
@@ -162,12 +167,7 @@ fn renorm(x: &Tensor, p: f64, dim: i64, most: f64) -> Result<Tensor> {
     floating("renorm", x)?;
     ensure!(p > 0.0, Runtime, "renorm: non-positive-norm not supported");
     ensure!(most >= 0.0, Runtime, "renorm: expected maxnorm to be >= 0 but got {most}");
-    ensure!(
-        x.ndim() > 1,
-        Runtime,
-        "renorm: input needs at least 2 dimensions, got {} dimensions",
-        x.ndim()
-    );
+    ensure!(x.ndim() > 1, Runtime, "renorm: input needs at least 2 dimensions, got {} dimensions", x.ndim());
     let d = wrap_dim("renorm", dim, x.ndim())?;
     let others: SmallVec<[i64; 8]> = (0..x.ndim()).filter(|i| *i != d).map(|i| i as i64).collect();
     let norm = ops::reduce::norm(x, p, Some(&others), true, None)?;
@@ -214,7 +214,12 @@ pub fn register(list: &mut Vec<Op>) {
             let t = a.tensors(0)?;
             ensure!(!t.is_empty(), Runtime, "chain_matmul(): Expected one or more matrices");
             for (i, m) in t.iter().enumerate() {
-                ensure!(m.ndim() == 2, Runtime, "chain_matmul(): Expected 2-dimensional matrices, got {}D at {i}", m.ndim());
+                ensure!(
+                    m.ndim() == 2,
+                    Runtime,
+                    "chain_matmul(): Expected 2-dimensional matrices, got {}D at {i}",
+                    m.ndim()
+                );
             }
             Ok(if t.len() == 1 { t[0].clone() } else { multi_dot("chain_matmul", t)? }.into())
         }
@@ -269,14 +274,9 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, other: Tensor, dim: int? = None",
         |a| Ok(old_cross(a.tensor(0)?, a.tensor(1)?, a.int_opt(2)?)?.into())
     );
-    op!(
-        list,
-        "trace",
-        FUNCTION | METHOD | OUT,
-        "The sum of a matrix's diagonal.",
-        "input: Tensor",
-        |a| Ok(trace(a.tensor(0)?)?.into())
-    );
+    op!(list, "trace", FUNCTION | METHOD | OUT, "The sum of a matrix's diagonal.", "input: Tensor", |a| Ok(
+        trace(a.tensor(0)?)?.into()
+    ));
     op!(
         list,
         "dist",

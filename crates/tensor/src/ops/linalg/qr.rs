@@ -100,11 +100,7 @@ fn check_reflectors(op: &str, a: &Tensor, tau: &Tensor) -> Result<()> {
     matrix(op, a, "input")?;
     floating(op, a)?;
     let (m, n) = rows_cols(a);
-    ensure!(
-        m >= n,
-        Runtime,
-        "{op}: input.shape[-2] must be greater than or equal to input.shape[-1]"
-    );
+    ensure!(m >= n, Runtime, "{op}: input.shape[-2] must be greater than or equal to input.shape[-1]");
     ensure!(
         tau.ndim() + 1 == a.ndim() && tau.shape()[..tau.ndim() - 1] == *batch_of(a),
         Runtime,
@@ -146,11 +142,7 @@ fn ormqr(a: &Tensor, tau: &Tensor, c: &Tensor, left: bool, transpose: bool) -> R
     let k = tau.shape().last().copied().unwrap_or(0);
     let (rc, cc) = rows_cols(c);
     let (side, dim) = if left { (rc, "-2") } else { (cc, "-1") };
-    ensure!(
-        side == m,
-        Runtime,
-        "{op}: other.shape[{dim}] must be equal to input.shape[-2] ({side} and {m})"
-    );
+    ensure!(side == m, Runtime, "{op}: other.shape[{dim}] must be equal to input.shape[-2] ({side} and {m})");
     ensure!(
         k <= n && k <= m && tau.ndim() + 1 == a.ndim() && tau.shape()[..tau.ndim() - 1] == *batch_of(a),
         Runtime,

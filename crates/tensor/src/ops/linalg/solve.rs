@@ -50,7 +50,13 @@ fn fit(op: &str, a: &Tensor, b: &Tensor, left: bool) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn solve_triangular(a: &Tensor, b: &Tensor, upper: bool, left: bool, unit: bool) -> Result<Tensor> {
+pub(super) fn solve_triangular(
+    a: &Tensor,
+    b: &Tensor,
+    upper: bool,
+    left: bool,
+    unit: bool,
+) -> Result<Tensor> {
     let op = "linalg.solve_triangular";
     same_types(op, a, b)?;
     square(op, a, "A")?;

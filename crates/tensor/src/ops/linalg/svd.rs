@@ -66,12 +66,16 @@ fn backward(cx: &Ctx) -> Result<Tensor> {
         let turn = ops::div(&diagonal(r)?, &ops::mul(s, 2.0)?)?;
         inner = ops::add(&inner, &diag_embed(&turn)?)?;
     }
-    if m > k && let Some(g) = &gu {
+    if m > k
+        && let Some(g) = &gu
+    {
         let by_s = ops::div(g, &ops::unsqueeze(s, -2)?)?;
         let out = ops::sub(&by_s, &mm(&u, &mm(&mh(&u)?, &by_s)?)?)?;
         return mm(&ops::add(&mm(&u, &inner)?, &out)?, &vh);
     }
-    if n > k && let Some(g) = &gvh {
+    if n > k
+        && let Some(g) = &gvh
+    {
         let by_s = ops::div(g, &ops::unsqueeze(s, -1)?)?;
         let out = ops::sub(&by_s, &mm(&mm(&by_s, &mh(&vh)?)?, &vh)?)?;
         return mm(&u, &ops::add(&mm(&inner, &vh)?, &out)?);

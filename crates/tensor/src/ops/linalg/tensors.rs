@@ -51,7 +51,9 @@ pub(super) fn tensordot(a: &Tensor, b: &Tensor, da: &[i64], db: &[i64]) -> Resul
     };
     let (fa, fb) = (free(&a, &da)?, free(&b, &db)?);
     let k: usize = da.iter().map(|i| a.shape()[*i]).product();
-    let out: Sizes = fa.iter().map(|i| a.shape()[*i as usize] as i64)
+    let out: Sizes = fa
+        .iter()
+        .map(|i| a.shape()[*i as usize] as i64)
         .chain(fb.iter().map(|i| b.shape()[*i as usize] as i64))
         .collect();
     let rows: i64 = out[..fa.len()].iter().product();
