@@ -14,7 +14,7 @@ use super::node::{Ctx, Grads, Node, Target};
 use super::{GradMode, engine, is_grad_enabled};
 use crate::ops;
 use crate::tensor::Tensor;
-use pyrite_core::{DType, Error, Layout, Result, bail, ensure};
+use pyrite_core::{Error, Layout, Result, bail, ensure};
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -154,9 +154,7 @@ fn current(t: &Tensor) -> Option<Shared> {
     for (id, tangent) in whole {
         let Some(k) = position(id) else { continue };
         let _below = Below::new(k);
-        let part = retyped(&base, t.dtype())
-            .and_then(|b| ops::view::Lens::new(&b, t).of(&retyped(&tangent, t.dtype())?));
-        match part {
+        match ops::view::Lens::new(&base, t).of(&tangent) {
             Ok(part) => list.push((id, part)),
             Err(e) => fail(e),
         }
@@ -432,27 +430,19 @@ pub fn view(of: &Tensor, v: &Tensor) {
     for (id, tangent) in flow {
         let Some(k) = position(id) else { continue };
         let _below = Below::new(k);
-        match look(&tangent, of.layout(), v) {
+        match look(&tangent, of, v) {
             Ok(t) => push(v, id, t),
             Err(e) => fail(e),
         }
     }
 }
 
-/// Complex numbers as their parts, or the other way round, where a view changed the dtype so.
-fn retyped(t: &Tensor, dtype: DType) -> Result<Tensor> {
-    match (t.dtype().is_complex(), dtype.is_complex()) {
-        (true, false) => ops::complex::view_as_real(t),
-        (false, true) => ops::complex::to_complex(t),
-        _ => Ok(t.clone()),
+fn look(tangent: &Tensor, of: &Tensor, v: &Tensor) -> Result<Tensor> {
+    if of.dtype().is_complex() != v.dtype().is_complex() || of.lazy() != v.lazy() {
+        // Parts, pairs and conjugates: more than another layout.
+        return ops::view::Lens::new(of, v).of(tangent);
     }
-}
-
-fn look(tangent: &Tensor, base: &Layout, v: &Tensor) -> Result<Tensor> {
-    if tangent.dtype().is_complex() != v.dtype().is_complex() {
-        // The parts of all of it: no other view changes between real and complex.
-        return retyped(tangent, v.dtype());
-    }
+    let base = of.layout();
     let inside = match (base.extent(), v.layout().extent()) {
         (Some(b), Some(e)) => b.0 <= e.0 && e.1 <= b.1,
         _ => false,
