@@ -18,7 +18,7 @@ fn factor(op: &str, a: &Tensor, upper: bool) -> Result<(Tensor, Tensor)> {
             // The derivative of the factor, seen from L on both sides, is lower triangular with half of
             // its diagonal: the gradient is the Hermitian part of that projection.
             let p = mm(&mh(l)?, &cx.grad(0)?)?;
-            let s = ops::add(&ops::shape::tril(&p, 0)?, &ops::shape::tril(&p, -1)?)?;
+            let s = ops::add(&ops::tril(&p, 0)?, &ops::tril(&p, -1)?)?;
             let x = ops::mul(&ops::add(&s, &mh(&s)?)?, 0.25)?;
             let lh = mh(l)?;
             let y = solve::triangular(&lh, &x, true, false)?;

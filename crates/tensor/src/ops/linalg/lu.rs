@@ -36,8 +36,8 @@ fn factor_backward(cx: &Ctx) -> Result<Tensor> {
     let (m, n) = rows_cols(lu);
     let k = m.min(n);
     let (l, u) = (lower(lu)?, upper(lu)?);
-    let gl = ops::shape::tril(&cols(&g, 0, k)?, -1)?;
-    let gu = ops::shape::triu(&rows(&g, 0, k)?, 0)?;
+    let gl = ops::tril(&cols(&g, 0, k)?, -1)?;
+    let gu = ops::triu(&rows(&g, 0, k)?, 0)?;
     let (l1, u1) = (rows(&l, 0, k)?, cols(&u, 0, k)?);
     let mut low = mm(&mh(&l1)?, &rows(&gl, 0, k)?)?;
     let mut up = mm(&cols(&gu, 0, k)?, &mh(&u1)?)?;
@@ -50,7 +50,7 @@ fn factor_backward(cx: &Ctx) -> Result<Tensor> {
     if m > n {
         up = ops::sub(&up, &mm(&mh(&rows(&l, k, m)?)?, &rows(&gl, k, m)?)?)?;
     }
-    let corner = ops::add(&ops::shape::tril(&low, -1)?, &ops::shape::triu(&up, 0)?)?;
+    let corner = ops::add(&ops::tril(&low, -1)?, &ops::triu(&up, 0)?)?;
     let corner = by_l(&by_u(&corner)?)?;
     let inner = if n > m {
         ops::shape::cat(&[corner, by_l(&cols(&gu, k, n)?)?], -1)?
@@ -66,12 +66,12 @@ fn factor_backward(cx: &Ctx) -> Result<Tensor> {
 fn lower(lu: &Tensor) -> Result<Tensor> {
     let (m, n) = rows_cols(lu);
     let k = m.min(n);
-    ops::add(&ops::shape::tril(&cols(lu, 0, k)?, -1)?, &eye(m, k, lu)?)
+    ops::add(&ops::tril(&cols(lu, 0, k)?, -1)?, &eye(m, k, lu)?)
 }
 
 fn upper(lu: &Tensor) -> Result<Tensor> {
     let (m, n) = rows_cols(lu);
-    ops::shape::triu(&rows(lu, 0, m.min(n))?, 0)
+    ops::triu(&rows(lu, 0, m.min(n))?, 0)
 }
 
 /// P of `A = P L U` for matrices with `m` rows, in the dtype of `like`.

@@ -71,7 +71,7 @@ fn qr(a: &Tensor, how: Mode) -> Result<(Tensor, Tensor)> {
 /// triangle of `gR R^H - Q^H gQ`.
 fn tall(q: &Tensor, r: &Tensor, gq: &Tensor, gr: &Tensor) -> Result<Tensor> {
     let x = ops::sub(&mm(gr, &mh(r)?)?, &mm(&mh(q)?, gq)?)?;
-    let up = ops::shape::triu(&x, 1)?;
+    let up = ops::triu(&x, 1)?;
     let d = real(&diagonal(&x)?)?;
     let d = ops::to_dtype(&diag_embed(&d)?, x.dtype())?;
     let h = ops::add(&ops::add(&up, &mh(&up)?)?, &d)?;
@@ -89,8 +89,8 @@ fn named(name: &'static str, v: (Tensor, Tensor)) -> Value {
 fn compact(a: &Tensor, tau: &Tensor) -> Result<(Tensor, Tensor)> {
     let m = rows_cols(a).0;
     let k = tau.shape()[tau.ndim() - 1];
-    let v = ops::add(&ops::shape::tril(&cols(a, 0, k)?, -1)?, &eye(m, k, a)?)?;
-    let s = ops::shape::triu(&mm(&mh(&v)?, &v)?, 1)?;
+    let v = ops::add(&ops::tril(&cols(a, 0, k)?, -1)?, &eye(m, k, a)?)?;
+    let s = ops::triu(&mm(&mh(&v)?, &v)?, 1)?;
     let system = scale_rows(&s, tau)?;
     let t = solve::triangular(&system, &diag_embed(tau)?, true, true)?;
     Ok((v, t))

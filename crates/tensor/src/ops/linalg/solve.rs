@@ -23,11 +23,7 @@ pub(super) fn triangular(a: &Tensor, b: &Tensor, upper: bool, unit: bool) -> Res
                 let ga = match cx.needs(0) {
                     true => {
                         let g = ops::neg(&mm(&gb, &mh(cx.saved(1)?)?)?)?;
-                        Some(if upper {
-                            ops::shape::triu(&g, unit as i64)?
-                        } else {
-                            ops::shape::tril(&g, -(unit as i64))?
-                        })
+                        Some(if upper { ops::triu(&g, unit as i64)? } else { ops::tril(&g, -(unit as i64))? })
                     }
                     false => None,
                 };
