@@ -237,7 +237,32 @@ fn is_heavy(op: &Op) -> bool {
         "outer",
         "bilinear",
     ];
+    // Main-namespace names of factorisations: cubic in a matrix's side.
+    const CUBIC: &[&str] = &[
+        "cholesky",
+        "cholesky_inverse",
+        "cholesky_solve",
+        "det",
+        "geqrf",
+        "inner",
+        "inverse",
+        "logdet",
+        "lu",
+        "lu_solve",
+        "matrix_exp",
+        "matrix_power",
+        "orgqr",
+        "ormqr",
+        "pca_lowrank",
+        "pinverse",
+        "qr",
+        "slogdet",
+        "svd",
+        "svd_lowrank",
+        "triangular_solve",
+    ];
     op.name.starts_with("conv")
+        || CUBIC.contains(&op.name)
         || op.namespace == "linalg"
         || op.namespace == "fft"
         || NAMES.contains(&op.name)

@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 use pyrite_core::backend::ReduceOp;
 use pyrite_core::rows::ReduceId;
 use pyrite_core::rows::reductions::id;
-use pyrite_core::{DType, Dims, Layout, Result, Scalar, bail, ensure};
+use pyrite_core::{DType, Dims, Layout, Result, Scalar, ensure};
 use smallvec::{SmallVec, smallvec};
 
 /// Variance or standard deviation, and the mean if asked for.
