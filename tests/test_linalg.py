@@ -282,7 +282,11 @@ def test_expanded_batches_are_read_as_they_are():
     t = tensor(a, F64).expand(4, 2, 3, 3)
     for f, want in ((L.inv, np.linalg.inv(a)), (L.det, np.linalg.det(a)), (L.svdvals, np.linalg.svd(a)[1])):
         close(f(t), np.broadcast_to(want, (4, 2) + np.shape(want)), F64)
-    close(L.solve(t, tensor(array(F64, 3, 2), F64)), np.broadcast_to(np.linalg.solve(a, array(F64, 3, 2)), (4, 2, 3, 2)), F64)
+    close(
+        L.solve(t, tensor(array(F64, 3, 2), F64)),
+        np.broadcast_to(np.linalg.solve(a, array(F64, 3, 2)), (4, 2, 3, 2)),
+        F64,
+    )
 
 
 # ---- products ------------------------------------------------------------------------------------------------------
@@ -355,7 +359,11 @@ def test_products():
     close(torch.dist(t, t * 2, 3), np.linalg.norm(a.reshape(-1), 3), F64)
     close(torch.outer(t[0], t[1]), np.outer(a[0], a[1]), F64)
     big = array(F64, 6, 4, 2, 3)
-    close(L.tensorinv(tensor(well(big.reshape(24, 6)[:6]).reshape(2, 3, 6), F64)).reshape(6, 6), np.linalg.inv(well(big.reshape(24, 6)[:6])), F64)
+    close(
+        L.tensorinv(tensor(well(big.reshape(24, 6)[:6]).reshape(2, 3, 6), F64)).reshape(6, 6),
+        np.linalg.inv(well(big.reshape(24, 6)[:6])),
+        F64,
+    )
     m = well(array(F64, 6, 6)).reshape(2, 3, 6)
     r = array(F64, 2, 3)
     close(L.tensorsolve(tensor(m, F64), tensor(r, F64)), np.linalg.tensorsolve(m, r), F64)
@@ -375,7 +383,11 @@ def test_cdist(p):
         else:
             want = (d**p).sum(-1) ** (1 / p)
         for mode in ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist"):
-            close(torch.cdist(tensor(a, dtype, "transposed"), tensor(b, dtype, "stepped"), p, compute_mode=mode), want, dtype)
+            close(
+                torch.cdist(tensor(a, dtype, "transposed"), tensor(b, dtype, "stepped"), p, compute_mode=mode),
+                want,
+                dtype,
+            )
     assert torch.cdist(torch.ones(2, 0), torch.ones(3, 0), p).tolist() == [[0.0] * 3] * 2
     assert torch.cdist(torch.ones(0, 2), torch.ones(3, 2), p).shape == (0, 3)
 
@@ -435,7 +447,13 @@ def spaced(x):
 def svd_parts(x):
     u, s, vh = L.svd(spaced(x), full_matrices=False)
     # Free of the vectors' common phase.
-    return flat(u @ (u.mH * torch.tensor(0.7)), s, u @ vh, vh.mH @ (s.unsqueeze(-1) ** 2 * vh), (u * s.unsqueeze(-2) ** 2) @ u.mH)
+    return flat(
+        u @ (u.mH * torch.tensor(0.7)),
+        s,
+        u @ vh,
+        vh.mH @ (s.unsqueeze(-1) ** 2 * vh),
+        (u * s.unsqueeze(-2) ** 2) @ u.mH,
+    )
 
 
 def eig_parts(x):
@@ -478,11 +496,16 @@ GRADIENTS = {
     "solve": (lambda x, b: flat(L.solve(spaced(x), b)), [(3, 3), (3, 2)], [(2, 3, 3), (3,)], [(3, 3), (2, 3, 1)]),
     "solve_right": (lambda x, b: flat(L.solve(spaced(x), b, left=False)), [(3, 3), (2, 3)]),
     "solve_triangular": (
-        lambda x, b: flat(L.solve_triangular(spaced(x), b, upper=True), L.solve_triangular(x, b, upper=False, unitriangular=True)),
+        lambda x, b: flat(
+            L.solve_triangular(spaced(x), b, upper=True), L.solve_triangular(x, b, upper=False, unitriangular=True)
+        ),
         [(3, 3), (3, 2)],
         [(2, 3, 3), (1, 3, 2)],
     ),
-    "solve_triangular_right": (lambda x, b: flat(L.solve_triangular(spaced(x), b, upper=True, left=False)), [(3, 3), (2, 3)]),
+    "solve_triangular_right": (
+        lambda x, b: flat(L.solve_triangular(spaced(x), b, upper=True, left=False)),
+        [(3, 3), (2, 3)],
+    ),
     "triangular_solve": (lambda x, b: flat(torch.triangular_solve(b, spaced(x), transpose=True)[0]), [(3, 3), (3, 2)]),
     "inv": (lambda x: flat(L.inv(spaced(x))), [(3, 3)], [(2, 2, 2)]),
     "det": (lambda x: flat(L.det(x)), [(3, 3)], [(2, 2, 2)], [(1, 1)]),
@@ -508,7 +531,9 @@ GRADIENTS = {
     "matrix_power": (lambda x: flat(L.matrix_power(x, 3), L.matrix_power(spaced(x), -2)), [(3, 3)]),
     "matrix_exp": (lambda x: flat(L.matrix_exp(x)), [(3, 3)], [(2, 2, 2)]),
     "matrix_norm": (
-        lambda x: flat(*[L.matrix_norm(spaced(x), p) for p in ("fro", "nuc", 1, -1, 2, -2, float("inf"), -float("inf"))]),
+        lambda x: flat(
+            *[L.matrix_norm(spaced(x), p) for p in ("fro", "nuc", 1, -1, 2, -2, float("inf"), -float("inf"))]
+        ),
         [(3, 3)],
         [(2, 4, 2)],
     ),

@@ -69,7 +69,9 @@ def tensordot(a, b, dims=2, out=None):
             dims = dims[0]
         else:
             if len(dims) != 2:
-                raise RuntimeError(f"tensordot expects dims to be a number or two lists of dimensions, but got dims={dims}")
+                raise RuntimeError(
+                    f"tensordot expects dims to be a number or two lists of dimensions, but got dims={dims}"
+                )
             first, second = ([d] if isinstance(d, int) else list(d) for d in dims)
     if isinstance(dims, int):
         if dims < 0:
@@ -117,6 +119,4 @@ def lobpcg(
     """The ``k`` largest (or smallest) eigenvalues and eigenvectors of a symmetric problem; see `_lobpcg`."""
     from ._lobpcg import lobpcg as solve
 
-    return solve(
-        A, k, B, X, n, iK, niter, tol, largest, method, tracker, ortho_iparams, ortho_fparams, ortho_bparams
-    )
+    return solve(A, k, B, X, n, iK, niter, tol, largest, method, tracker, ortho_iparams, ortho_fparams, ortho_bparams)

@@ -56,9 +56,7 @@ def _solve(A, k, B, X, iK, niter, tol, largest, tracker):
     for step in range(niter):
         BX = X if B is None else B @ X
         R = A @ X - BX * E
-        error = _C._linalg.vector_norm(R, dim=0) / (
-            (norm_A + E.abs() * norm_B) * _C._linalg.vector_norm(X, dim=0)
-        )
+        error = _C._linalg.vector_norm(R, dim=0) / ((norm_A + E.abs() * norm_B) * _C._linalg.vector_norm(X, dim=0))
         if tracker is not None:
             tracker({"step": step, "E": E, "X": X, "R": R, "rerr": error})
         active = error > tol
@@ -78,9 +76,7 @@ def _solve(A, k, B, X, iK, niter, tol, largest, tracker):
     return E, X
 
 
-def lobpcg(
-    A, k, B, X, n, iK, niter, tol, largest, method, tracker, ortho_iparams, ortho_fparams, ortho_bparams
-):
+def lobpcg(A, k, B, X, n, iK, niter, tol, largest, method, tracker, ortho_iparams, ortho_fparams, ortho_bparams):
     """The ``k`` extreme eigenvalues of ``A x = w B x`` and their vectors.
 
     ``A`` (and ``B``, positive definite) are symmetric matrices or batches; ``X`` starts the iteration, else
@@ -108,7 +104,9 @@ def lobpcg(
     k = (1 if X is None else X.shape[-1]) if k is None else k
     n = (k if X is None else X.shape[-1]) if n is None else n
     if m < 3 * k:
-        raise ValueError(f"LPBPCG algorithm is not applicable when the number of A rows (={m}) is smaller than 3 x the number of requested eigenpairs (={k})")
+        raise ValueError(
+            f"LPBPCG algorithm is not applicable when the number of A rows (={m}) is smaller than 3 x the number of requested eigenpairs (={k})"
+        )
     if tol is None:
         tol = {_C.float32: 1.2e-4, _C.float64: 1.5e-8}.get(A.dtype, 1.2e-4)
     niter = 1000 if niter is None or niter < 0 else niter
@@ -117,7 +115,10 @@ def lobpcg(
     if X is None:
         X = _C.randn(*batch, m, n, dtype=A.dtype, device=A.device)
     with _off():
-        flat = [None if M is None else M.detach().expand(*batch, *M.shape[-2:]).reshape(-1, *M.shape[-2:]) for M in (A, B, X, iK)]
+        flat = [
+            None if M is None else M.detach().expand(*batch, *M.shape[-2:]).reshape(-1, *M.shape[-2:])
+            for M in (A, B, X, iK)
+        ]
         results = []
         for i in range(flat[0].shape[0]):
             a, b, x, p = (None if M is None else M[i] for M in flat)
