@@ -81,6 +81,8 @@ def tensordot(a, b, dims=2, out=None):
                 f"tensordot expects dims < ndim_a or ndim_b, but got dims={dims}, ndims {a.dim()} and {b.dim()}"
             )
         first, second = list(range(-dims, 0)), list(range(dims))
+    elif not isinstance(dims, (list, tuple)):
+        raise RuntimeError(f"tensordot expects dims to be a number or two lists of dimensions, but got dims={dims!r}")
     if out is not None:
         return _C._linalg._tensordot(a, b, first, second, out=out)
     return _C._linalg._tensordot(a, b, first, second)
