@@ -3,7 +3,9 @@
 Gradients follow PyTorch's convention (the conjugate Wirtinger derivative); `gradcheck` measures them along 1 and i.
 """
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -328,6 +330,14 @@ OTHERS = {
     "norm": (lambda a: a.norm(), (2, 3)),
     "norm 1": (lambda a: torch.norm(a, 1, dim=0), (2, 3)),
     "norm 3": (lambda a: torch.norm(a, 3), (2, 3)),
+    "logsumexp": (lambda a: torch.logsumexp(a, 1), (2, 3)),
+    "conv1d": (lambda a, b, c: F.conv1d(a, b, c, padding=1), (1, 2, 4), (3, 2, 3), (3,)),
+    "conv2d": (lambda a, b: F.conv2d(a, b, stride=2), (1, 1, 4, 4), (2, 1, 2, 2)),
+    "conv_transpose1d": (lambda a, b: F.conv_transpose1d(a, b), (1, 2, 3), (2, 1, 2)),
+    "masked_select": (lambda a: a.masked_select(MASK), (2, 3)),
+    "index_put": (lambda a, b: a.index_put((torch.tensor([0, 0]),), b, accumulate=True), (2, 3), (2, 3)),
+    "scatter_add": (lambda a, b: a.scatter_add(1, torch.tensor([[0, 0, 1]]), b), (2, 3), (1, 3)),
+    "pad": (lambda a: F.pad(a, (1, 2)), (2, 3)),
     "cumsum": (lambda a: a.cumsum(1), (2, 3)),
     "cumprod": (lambda a: a.cumprod(1), (2, 3)),
     "logcumsumexp": (lambda a: torch.logcumsumexp(a, 1), (2, 3)),
@@ -394,6 +404,14 @@ def test_convention_is_pytorchs():
         (w * w).sum().backward()
 
 
+def test_comparing_in_place_ends_the_history():
+    z = leaf((2, 3))
+    y = z * 1
+    y.eq_(z)
+    (g,) = torch.autograd.grad(y.real.sum(), z)
+    assert not g.any()
+
+
 def test_in_place_through_parts():
     z = leaf((2, 3))
     y = z * 2
@@ -429,6 +447,20 @@ def test_order_refuses(name):
 
 
 def test_no_way_back_to_real():
+    one = torch.ones(2)
+    for f in (
+        lambda: torch.full((2,), 1j, dtype=torch.int64),
+        lambda: torch.full_like(one, 1j),
+        lambda: one.masked_fill(torch.tensor([True, False]), 1j),
+        lambda: torch.addcmul(one, one, one, value=1j),
+        lambda: one.__setitem__(0, 1j),
+        lambda: int(torch.tensor(1j)),
+        lambda: draw((2,)).nansum(),
+        lambda: torch.polygamma(1, draw((2,))),
+    ):
+        with pytest.raises(RuntimeError):
+            f()
+    assert torch.full((1,), 2 + 0j, dtype=torch.float32).tolist() == [2]
     with pytest.raises(RuntimeError):
         torch.ones(2).mul_(1j)
     with pytest.raises(RuntimeError):
@@ -530,3 +562,29 @@ def test_optimizer_takes_complex_parameters():
     np.testing.assert_allclose(p.grad.numpy(), 2 * before.numpy(), rtol=1e-14)
     p.grad = p.grad.conj()
     assert p.grad.resolve_conj().tolist() == (2 * before.conj()).resolve_conj().tolist()
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam"])
+def test_optimizers_step_the_parts(name):
+    """A complex parameter moves as its parts would, taken as real parameters."""
+    kwargs = {"momentum": 0.9} if name == "SGD" else {}
+    z = draw((3,)).requires_grad_()
+    r = torch.view_as_real(z.detach().clone()).clone().requires_grad_()
+    a = getattr(torch.optim, name)([z], lr=0.05, **kwargs)
+    b = getattr(torch.optim, name)([r], lr=0.05, **kwargs)
+    for _ in range(3):
+        for optimizer, value in ((a, z), (b, torch.view_as_complex(r))):
+            optimizer.zero_grad()
+            (value**3).abs().sum().backward()
+            optimizer.step()
+    np.testing.assert_allclose(z.detach().numpy(), torch.view_as_complex(r.detach()).numpy(), rtol=1e-10)
+    if name == "Adam":
+        assert a.state[z]["exp_avg"].dtype == torch.complex128
+
+
+def test_saving_resolves_conjugates(tmp_path):
+    z = draw((2, 3))
+    torch.save({"c": z.conj(), "z": z}, tmp_path / "z.pt")
+    back = torch.load(tmp_path / "z.pt")
+    assert back["c"].tolist() == z.conj().tolist() and back["z"].tolist() == z.tolist()
+    assert copy.deepcopy(z.conj()).tolist() == pickle.loads(pickle.dumps(z.conj())).tolist() == z.conj().tolist()

@@ -1,5 +1,7 @@
 """uint16, uint32 and uint64: what NumPy computes with them, and what PyTorch makes of sums and promotion."""
 
+import io
+
 import numpy as np
 import pytest
 from subject import torch
@@ -133,6 +135,11 @@ def test_creation_and_conversion(dtype):
     assert back.dtype == dtype and back.data_ptr() == a.data_ptr()
     assert torch.from_dlpack(a).dtype == dtype
     np.testing.assert_array_equal(np.from_dlpack(a), a.numpy())
+    file = io.BytesIO()
+    torch.save([a, a.t()[1:]], file)
+    file.seek(0)
+    one, other = torch.load(file)
+    assert one.dtype == dtype and one.tolist() == a.tolist() and other.tolist() == a.t()[1:].tolist()
     assert torch.randint(0, 9, (3,), dtype=dtype).dtype == dtype
 
 

@@ -34,11 +34,16 @@ class _Global:
 class _Storage:
     """Stands for one entry ``data/<key>`` of the archive."""
 
-    def __init__(self, dtype, key, device, count):
-        self.persistent_id = ("storage", _GLOBALS[dtype], key, device, count)
+    def __init__(self, dtype, key, device, count, size):
+        # A dtype without a storage class of its own is named by the tensor, and the storage counts bytes.
+        if dtype not in _GLOBALS:
+            count *= size
+        self.persistent_id = ("storage", _GLOBALS.get(dtype, _UNTYPED), key, device, count)
 
 
 _REBUILD_TENSOR = _Global("torch._utils", "_rebuild_tensor_v2")
+_REBUILD_TENSOR_V3 = _Global("torch._utils", "_rebuild_tensor_v3")
+_UNTYPED = _Global("torch.storage", "UntypedStorage")
 _REBUILD_PARAMETER = _Global("torch._utils", "_rebuild_parameter")
 _REBUILD_SUBCLASS = _Global("torch._tensor", "_rebuild_from_type_v2")
 _DEVICE = _Global("torch", "device")
@@ -94,11 +99,14 @@ class _Pickler(pickle._Pickler):
         kind = type(t)
         storage, offset, stride = self._storage(t)
         args = (storage, offset, tuple(t.shape), stride, t.requires_grad, OrderedDict())
+        rebuild = _REBUILD_TENSOR
+        if _dtype_name(t.dtype) not in STORAGES:
+            rebuild, args = _REBUILD_TENSOR_V3, (*args, t.dtype)
         if kind is Tensor or kind is Buffer:
-            return _REBUILD_TENSOR, args
+            return rebuild, args
         if kind is Parameter:
             return _REBUILD_PARAMETER, (t.detach(), t.requires_grad, OrderedDict())
-        return _REBUILD_SUBCLASS, (_REBUILD_TENSOR, kind, args, dict(t.__dict__))
+        return _REBUILD_SUBCLASS, (rebuild, kind, args, dict(t.__dict__))
 
     def _storage(self, t):
         """The archive entry with ``t``'s values, and ``t``'s offset and strides there.
@@ -107,8 +115,6 @@ class _Pickler(pickle._Pickler):
         """
         t = t.resolve_conj().resolve_neg()
         name = _dtype_name(t.dtype)
-        if name not in STORAGES:
-            raise NotImplementedError(f"save: dtype {t.dtype} has no storage type in the file format")
         size = t.element_size()
         plain = t.detach()
         strides = tuple(plain.stride())
@@ -128,7 +134,8 @@ class _Pickler(pickle._Pickler):
         return self.known[key], 0, tuple(flat.stride())
 
     def _add(self, key, view, name, device, count, owner=None):
-        self.known[key] = _Storage(name, str(len(self.entries)), device, count)
+        size = getattr(_C, name).itemsize
+        self.known[key] = _Storage(name, str(len(self.entries)), device, count, size)
         self.entries.append((view, owner))
 
 

@@ -72,7 +72,7 @@ unsafe fn body<V: Lanes, R: Reduce<V>>(
             What::Row => {
                 let mut t = start;
                 let mut i = 0;
-                if w > 1 {
+                if V::CHAINS {
                     // Several chains, because one addition takes longer than one load.
                     let (mut t1, mut t2, mut t3) = (start, start, start);
                     while i + 4 * w <= n {

@@ -307,7 +307,13 @@ impl PyTensor {
         }
     }
     fn __int__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let item = Self::item(slf)?;
+        let item = match this(slf).item().py(slf.py())? {
+            Scalar::Complex(_, im) if im != 0.0 => {
+                return tensor::runtime("value cannot be converted to type int64_t without overflow");
+            }
+            Scalar::Complex(re, _) => scalar_object(slf.py(), Scalar::Float(re))?,
+            s => scalar_object(slf.py(), s)?,
+        };
         slf.py().get_type::<pyo3::types::PyInt>().call1((item,))
     }
     fn __float__(slf: &Bound<Self>) -> PyResult<f64> {

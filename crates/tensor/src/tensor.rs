@@ -154,6 +154,7 @@ impl Tensor {
     }
 
     pub fn full(shape: &[usize], value: Scalar, dtype: DType, device: Device) -> Result<Tensor> {
+        crate::ops::complex::check_number("full", value, dtype)?;
         let t = Tensor::empty(shape, dtype, device)?;
         backend(device)?.fill(t.arr(), value)?;
         Ok(t)

@@ -49,6 +49,7 @@ macro_rules! complex_lane {
         }
         impl Lanes for S<Complex<$t>> {
             one_lane_memory!(Complex<$t>);
+            const CHAINS: bool = true;
         }
         impl Add for S<Complex<$t>> {
             type Output = Self;

@@ -65,6 +65,8 @@ pub trait Lanes: Any + 'static {
     type Elem: Copy + 'static;
     /// Number of lanes.
     const N: usize;
+    /// Does a long sum need several accumulators? One lane of integers does not: the compiler may reorder.
+    const CHAINS: bool = Self::N > 1;
     fn splat(v: Self::Elem) -> Self;
     /// # Safety
     /// `p` points to `N` readable elements.

@@ -95,7 +95,8 @@ pub fn expm1(a: Z) -> Z {
 
 /// `ln |a|`, exact also where |a| is near 1.
 fn ln_abs(a: Z) -> f64 {
-    let (x, y) = (a.re.abs().max(a.im.abs()), a.re.abs().min(a.im.abs()));
+    // (`max` and `min` would drop a NaN.)
+    let (x, y) = if a.re.abs() < a.im.abs() { (a.im.abs(), a.re.abs()) } else { (a.re.abs(), a.im.abs()) };
     if x > 0.5 && x < 2.0 && y < 2.0 {
         return 0.5 * ((x - 1.0) * (x + 1.0) + y * y).ln_1p();
     }
@@ -238,6 +239,9 @@ pub fn asin(a: Z) -> Z {
     if is_inf(a) {
         return z(a.re.atan2(a.im.abs()), f64::INFINITY.copysign(a.im));
     }
+    if a.re == 0.0 && a.im.is_nan() {
+        return a;
+    }
     let (m, p) = (sqrt(one_minus(a)), sqrt(one_plus(a)));
     z(a.re.atan2(m.re * p.re - m.im * p.im), libm::asinh(m.re * p.im - m.im * p.re))
 }
@@ -247,6 +251,9 @@ pub fn acos(a: Z) -> Z {
     if is_inf(a) {
         return z(a.im.abs().atan2(a.re), -f64::INFINITY.copysign(a.im));
     }
+    if a.re == 0.0 && a.im.is_nan() {
+        return z(FRAC_PI_2, f64::NAN);
+    }
     let (m, p) = (sqrt(one_minus(a)), sqrt(one_plus(a)));
     z(2.0 * m.re.atan2(p.re), libm::asinh(p.re * m.im - p.im * m.re))
 }
@@ -255,6 +262,9 @@ pub fn acos(a: Z) -> Z {
 pub fn acosh(a: Z) -> Z {
     if is_inf(a) {
         return z(f64::INFINITY, a.im.atan2(a.re));
+    }
+    if a.re == 0.0 && a.im.is_nan() {
+        return z(f64::NAN, FRAC_PI_2);
     }
     let (m, p) = (sqrt(z(a.re - 1.0, a.im)), sqrt(one_plus(a)));
     z(libm::asinh(m.re * p.re + m.im * p.im), 2.0 * m.im.atan2(p.re))
@@ -268,6 +278,9 @@ pub fn asinh(a: Z) -> Z {
 pub fn atanh(a: Z) -> Z {
     const THETA: f64 = 3.3519519824856493e153; // A quarter of the root of the greatest number.
     const RHO: f64 = 1.0 / THETA;
+    if a.re == 0.0 && a.im.is_nan() {
+        return a;
+    }
     // By symmetry the right half plane is enough.
     let beta = 1f64.copysign(a.re);
     let (x, y) = (beta * a.re, -beta * a.im);

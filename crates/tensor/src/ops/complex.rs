@@ -15,6 +15,19 @@ use smallvec::{SmallVec, smallvec};
 
 const I: Scalar = Scalar::Complex(0.0, 1.0);
 
+/// Refuses a number that a dtype can't hold: a complex one for a real dtype, one beyond `i64` for an
+/// integer dtype that is not uint64.
+#[inline]
+pub fn check_number(op: &str, s: Scalar, d: DType) -> Result<()> {
+    let lost = match s {
+        Scalar::Complex(_, im) => im != 0.0 && !d.is_complex(),
+        Scalar::UInt(_) => d.is_int() && d != DType::U64,
+        _ => false,
+    };
+    ensure!(!lost, Runtime, "{op}: value cannot be converted to type {} without overflow", d.name());
+    Ok(())
+}
+
 // ---- parts and views ----------------------------------------------------------------------------
 
 /// The layout of a complex tensor's parts: one more dimension of size 2, counted in reals.
@@ -210,7 +223,9 @@ pub fn sgn(t: &Tensor) -> Result<Tensor> {
     let a = abs_raw(t)?;
     let zero = super::eq(&a, 0.0)?;
     let a = super::masked_fill(&a, &zero, 1.0.into())?;
-    let y = super::div(&t.detach(), &a)?;
+    // Part by part: a complex quotient makes NaN of both where one is infinite.
+    let parts = view_as_real(&super::lazy::resolve(&t.detach())?)?;
+    let y = to_complex(&super::div(&parts, &super::unsqueeze(&a, -1)?)?)?.detach();
     if needs_grad(&[t]) {
         autograd::attach("SgnBackward0", &[t], &[&y], &[Save::Input(t)], |cx| {
             // g / |x| without its part along s = x / |x|: moving along s changes nothing.
@@ -313,6 +328,18 @@ pub fn adjoint(t: &Tensor) -> Result<Tensor> {
 }
 
 pub fn register(list: &mut Vec<Op>) {
+    op!(
+        list,
+        "_neg_view",
+        FUNCTION,
+        "The negative as a view that is marked: its elements are negated when they are read.",
+        "input: Tensor",
+        |a| {
+            let t = a.tensor(0)?;
+            let v = t.marked(t.lazy().with(Lazy { conj: false, neg: true }));
+            Ok(track_view("NegViewBackward0", t, v, super::neg).into())
+        }
+    );
     op!(
         list,
         "view_as_real",

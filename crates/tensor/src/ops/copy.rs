@@ -199,6 +199,7 @@ pub fn check_fits(value: Scalar, d: DType) -> Result<()> {
 pub fn fill_(t: &Tensor, value: Scalar) -> Result<()> {
     inplace::check_write("fill_", t)?;
     check_fits(value, t.dtype())?;
+    super::complex::check_number("fill_", value, t.dtype())?;
     let recording = needs_grad(&[t]);
     if t.numel() > 0 {
         let plain = t.marked(crate::Lazy::default());
@@ -206,13 +207,18 @@ pub fn fill_(t: &Tensor, value: Scalar) -> Result<()> {
     }
     t.storage().bump_version();
     if recording {
-        let node = node::closure("FillBackward0", &[t], &[t], &[], |cx| {
-            let g = cx.grad(0)?;
-            Ok(smallvec![Some(Tensor::zeros(g.shape(), g.dtype(), g.device())?)])
-        });
-        inplace::rebase(t, node);
+        forget(t);
     }
     Ok(())
+}
+
+/// The history of a tensor whose old value was overwritten by constants: its gradient is zero.
+pub(super) fn forget(t: &Tensor) {
+    let node = node::closure("FillBackward0", &[t], &[t], &[], |cx| {
+        let g = cx.grad(0)?;
+        Ok(smallvec![Some(Tensor::zeros(g.shape(), g.dtype(), g.device())?)])
+    });
+    inplace::rebase(t, node);
 }
 
 /// `a += b` without history: for gradients that are ours alone. `b` broadcasts.

@@ -205,13 +205,7 @@ pub(super) fn launch(
                 list.push(t.operand());
             }
             Operand::Number(s) => {
-                ensure!(
-                    !matches!(s, Scalar::UInt(_)) || !compute.is_int() || compute == DType::U64,
-                    Runtime,
-                    "{}: value cannot be converted to type {} without overflow",
-                    row.name,
-                    compute.name()
-                );
+                super::complex::check_number(row.name, *s, compute)?;
                 numbers[i] = s.to_bytes(compute);
                 host |= 1 << (i + 1);
                 list.push(PlanOperand {
@@ -221,6 +215,9 @@ pub(super) fn launch(
                 });
             }
         }
+    }
+    for p in params {
+        super::complex::check_number(row.name, *p, compute)?;
     }
     let mut plan = Plan::EMPTY;
     plan.build(row.name, out.shape(), &list)?;
@@ -349,7 +346,8 @@ fn pow_row<'a>(ops: &[Operand<'a>]) -> Option<(&'static Row, Operands<'a>)> {
     match (s, s.f64()) {
         // bool to the power of bool stays bool.
         (Scalar::Bool(false), _) if d.is_bool() => Some((id::EQ.row(), smallvec![*base, *base])),
-        (_, 1.0) => Some((id::MUL.row(), smallvec![*base, *exponent])),
+        // (A complex product with 1 makes NaN of infinities.)
+        (_, 1.0) if !d.is_complex() => Some((id::MUL.row(), smallvec![*base, *exponent])),
         (_, 2.0) if same => alone(id::SQUARE),
         (_, 3.0) if same => alone(id::CUBE),
         (_, 0.5) if float => alone(id::SQRT),
@@ -536,7 +534,10 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
     }
     launch(row, Formula::Forward, types.compute, target, ops, params)?;
     target.storage().bump_version();
-    if recording {
+    if recording && row.bool_out {
+        // The old value is gone and truth values have no slope.
+        super::copy::forget(target);
+    } else if recording {
         record(row, &types, ops, params, target, old.as_ref().map_or(Some(None), |o| Some(Some(o))))?;
     }
     Ok(())

@@ -63,6 +63,9 @@ fn gemm_raw(a: &Tensor, b: &Tensor, c: &Tensor, bias: Option<&Tensor>, alpha: f6
             None => Ok(()),
         };
     }
+    if c.dtype().is_complex() && c.numel() * ash[2] >= 1 << 15 {
+        return gemm_parts(a, b, c, bias, alpha, beta);
+    }
     fn arr<'a>(t: &Tensor, shape: &'a [usize; 3], strides: &'a [isize; 3]) -> Arr<'a> {
         Arr { ptr: t.ptr(), dtype: t.dtype(), shape, strides }
     }
@@ -75,6 +78,43 @@ fn gemm_raw(a: &Tensor, b: &Tensor, c: &Tensor, bias: Option<&Tensor>, alpha: f6
         beta,
         activation: Activation::None,
     })
+}
+
+/// A large complex product as four real ones, whose kernel is many times faster than the plain loop.
+fn gemm_parts(
+    a: &Tensor,
+    b: &Tensor,
+    c: &Tensor,
+    bias: Option<&Tensor>,
+    alpha: f64,
+    beta: f64,
+) -> Result<()> {
+    let _off = autograd::GradMode::new(false);
+    let split = |t: &Tensor| {
+        let t = t.detach();
+        Ok::<_, pyrite_core::Error>((
+            super::contiguous(&super::complex::real(&t)?)?,
+            super::contiguous(&super::complex::imag(&t)?)?,
+        ))
+    };
+    let ((ar, ai), (br, bi)) = (split(a)?, split(b)?);
+    let part = || Tensor::empty(c.shape(), c.dtype().real(), c.device());
+    let (re, im) = (part()?, part()?);
+    gemm_raw(&ar, &br, &re, None, alpha, 0.0)?;
+    gemm_raw(&ai, &bi, &re, None, -alpha, 1.0)?;
+    gemm_raw(&ar, &bi, &im, None, alpha, 0.0)?;
+    gemm_raw(&ai, &br, &im, None, alpha, 1.0)?;
+    let c = c.detach();
+    for (of, from) in [(super::complex::real(&c)?, &re), (super::complex::imag(&c)?, &im)] {
+        if beta != 0.0 {
+            super::add_assign_raw(from, &super::mul(&of, beta)?)?;
+        }
+        super::copy_raw(&of, from)?;
+    }
+    match bias {
+        Some(v) => super::add_assign_raw(&c, v),
+        None => Ok(()),
+    }
 }
 
 fn want_dims(op: &str, what: &str, t: &Tensor, n: usize) -> Result<()> {

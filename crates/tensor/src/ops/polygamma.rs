@@ -13,6 +13,7 @@ use std::f64::consts::PI;
 /// The derivative of order `n` of `digamma` at every element.
 pub fn polygamma(n: i64, x: &Tensor) -> Result<Tensor> {
     ensure!(n >= 0, Runtime, "polygamma(n, x) does not support negative n.");
+    ensure!(!x.dtype().is_complex(), NotImplemented, "\"polygamma\" is not implemented for {}", x.dtype());
     let x = if x.dtype().is_float() { x.clone() } else { super::to_dtype(x, DType::default_float())? };
     if n == 0 {
         return super::digamma(&x);

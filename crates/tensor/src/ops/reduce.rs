@@ -349,6 +349,7 @@ pub(super) fn nansum(
     keepdim: bool,
     dtype: Option<DType>,
 ) -> Result<Tensor> {
+    complex_unsupported("nansum", t)?;
     if !t.dtype().is_float() {
         return sum(t, dims, keepdim, dtype);
     }
@@ -394,8 +395,23 @@ pub fn any_zero(t: &Tensor) -> Result<bool> {
     any(&super::eq(&t.detach(), Operand::Number(Scalar::Int(0)))?)
 }
 
+/// Shifted by the greatest real part, which decides the magnitudes.
+fn logsumexp_complex(t: &Tensor, dims: &[i64], keepdim: bool) -> Result<Tensor> {
+    let mask = dim_mask("logsumexp", Some(dims), t.ndim())?;
+    if t.numel() == 0 {
+        return super::log(&sum(t, Some(dims), keepdim, None)?);
+    }
+    let re = super::complex::real(&t.detach())?;
+    let m = reduce_raw(ReduceOp::Row(id::AMAX), &super::lazy::resolve(&re)?, &mask, true, re.dtype(), &[])?;
+    let m = super::masked_fill(&m, &super::isinf(&m)?, Operand::Number(Scalar::Float(0.0)))?;
+    let s = sum(&super::exp(&super::sub(t, &m)?)?, Some(dims), keepdim, None)?;
+    super::add(&super::log(&s)?, &super::reshape_to(&m, s.shape())?)
+}
+
 pub fn logsumexp(t: &Tensor, dims: &[i64], keepdim: bool) -> Result<Tensor> {
-    complex_unsupported("logsumexp", t)?;
+    if t.dtype().is_complex() {
+        return logsumexp_complex(t, dims, keepdim);
+    }
     let x = if t.dtype().is_float() { t.clone() } else { super::to_dtype(t, DType::default_float())? };
     let mask = dim_mask("logsumexp", Some(dims), x.ndim())?;
     let y = {
