@@ -222,6 +222,37 @@ def test_promotion_with_numbers():
     assert torch.complex(f64, f64).dtype == torch.complex128
 
 
+def test_creation():
+    np.testing.assert_allclose(torch.linspace(0, 2 - 1j, 5).numpy(), np.linspace(0, 2 - 1j, 5), rtol=1e-6)
+    assert torch.linspace(0, 1, 3, dtype=torch.complex128).tolist() == [0, 0.5, 1]
+    np.testing.assert_allclose(torch.logspace(0, 1j, 4).numpy(), np.logspace(0, 1j, 4), rtol=1e-6)
+    assert torch.zeros(2).copy_(3).tolist() == [3, 3]
+    assert torch.zeros(2, dtype=torch.complex64).copy_(1j).tolist() == [1j, 1j]
+    for f in (lambda: torch.linspace(0, 1j, 3, dtype=torch.float32), lambda: torch.arange(1j)):
+        with pytest.raises(RuntimeError):
+            f()
+
+
+def test_large_products():
+    a, b = draw((2, 40, 50)), draw((2, 50, 60), seed=1)
+    np.testing.assert_allclose(torch.bmm(a, b).numpy(), np.matmul(a.numpy(), b.numpy()), rtol=1e-12, atol=1e-12)
+    m, x, w = draw((40, 60), seed=2), a[0].mT.mT, b[0]
+    got = torch.addmm(m, x, w.conj().mT.mT, beta=0.5j, alpha=2)
+    np.testing.assert_allclose(got.numpy(), 0.5j * m.numpy() + 2 * x.numpy() @ w.numpy().conj(), atol=1e-11)
+    bias = draw((60,), seed=3)
+    got = F.linear(a[0], w.t(), bias)
+    np.testing.assert_allclose(got.numpy(), a[0].numpy() @ w.numpy() + bias.numpy(), atol=1e-11)
+
+
+def test_nan_is_not_lost():
+    z = torch.tensor([complex(1, math.nan), complex(math.nan, 1), complex(0, math.nan)], dtype=torch.complex128)
+    for name in ("log", "log1p", "log2", "sqrt", "exp", "sin", "tanh", "asin", "acosh", "atanh"):
+        got = getattr(torch, name)(z)
+        assert got.isnan().all(), name
+    inf = torch.tensor([complex(0, math.inf)], dtype=torch.complex128)
+    assert (inf**1).imag.item() == math.inf and (inf**1).real.item() == 0
+
+
 def test_as_python_numbers():
     z = torch.tensor([1 + 2j, -3j], dtype=torch.complex128)
     assert z.tolist() == [1 + 2j, -3j]

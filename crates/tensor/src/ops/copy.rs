@@ -199,7 +199,6 @@ pub fn check_fits(value: Scalar, d: DType) -> Result<()> {
 pub fn fill_(t: &Tensor, value: Scalar) -> Result<()> {
     inplace::check_write("fill_", t)?;
     check_fits(value, t.dtype())?;
-    super::complex::check_number("fill_", value, t.dtype())?;
     let recording = needs_grad(&[t]);
     if t.numel() > 0 {
         let plain = t.marked(crate::Lazy::default());
@@ -210,6 +209,22 @@ pub fn fill_(t: &Tensor, value: Scalar) -> Result<()> {
         forget(t);
     }
     Ok(())
+}
+
+/// `fill_` with a number or a 0-d tensor.
+fn fill_with(t: &Tensor, value: super::Operand) -> Result<()> {
+    match value {
+        super::Operand::Number(s) => fill_(t, s),
+        super::Operand::Tensor(v) => {
+            ensure!(
+                v.ndim() == 0,
+                Runtime,
+                "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.",
+                v.ndim()
+            );
+            copy_(t, v)
+        }
+    }
 }
 
 /// The history of a tensor whose old value was overwritten by constants: its gradient is zero.
@@ -298,10 +313,13 @@ pub fn register(list: &mut Vec<Op>) {
         "copy_",
         METHOD,
         "Copies the elements of `src` into this tensor, broadcasting and converting.",
-        "input: Tensor, src: Tensor, non_blocking: bool = False",
+        "input: Tensor, src: Operand, non_blocking: bool = False",
         |a| {
             a.bool(2)?; // A copy from pageable memory is synchronous either way.
-            copy_(a.tensor(0)?, a.tensor(1)?)?;
+            match a.operand(1)? {
+                super::Operand::Number(s) => fill_(a.tensor(0)?, s)?,
+                super::Operand::Tensor(t) => copy_(a.tensor(0)?, t)?,
+            }
             Ok(Value::Receiver)
         }
     );
@@ -312,18 +330,7 @@ pub fn register(list: &mut Vec<Op>) {
         "Fills the tensor with a number (or a 0-d tensor).",
         "input: Tensor, value: Operand",
         |a| {
-            match a.operand(1)? {
-                super::Operand::Number(s) => fill_(a.tensor(0)?, s)?,
-                super::Operand::Tensor(t) => {
-                    ensure!(
-                        t.ndim() == 0,
-                        Runtime,
-                        "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.",
-                        t.ndim()
-                    );
-                    copy_(a.tensor(0)?, t)?;
-                }
-            }
+            fill_with(a.tensor(0)?, a.operand(1)?)?;
             Ok(Value::Receiver)
         }
     );
@@ -339,10 +346,7 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, value: Operand",
         |a| {
             let t = clone(a.tensor(0)?)?;
-            match a.operand(1)? {
-                super::Operand::Number(s) => fill_(&t, s)?,
-                super::Operand::Tensor(v) => copy_(&t, v)?,
-            }
+            fill_with(&t, a.operand(1)?)?;
             Ok(t.into())
         }
     );

@@ -47,7 +47,6 @@ pub(super) fn filled(l: Layout, v: Scalar, o: &Options) -> Result<Value> {
     super::check_fits(v, o.dtype)?;
     let t = Tensor::empty_strided(l, o.dtype, o.device)?;
     if t.numel() > 0 {
-        super::complex::check_number("full", v, o.dtype)?;
         t.backend()?.fill(t.arr(), v)?;
     }
     finish(t, o.requires_grad)

@@ -275,7 +275,7 @@ pub fn register(list: &mut Vec<Op>) {
         "Fills with uniform random numbers in [from, to).",
         "input: Tensor, from: float = 0.0, to: float = 1.0, *, generator: generator? = None",
         |a| {
-            check_float("uniform_", a.tensor(0)?.dtype())?;
+            check_drawn("uniform_", a.tensor(0)?.dtype())?;
             random_(a, "uniform_", uniform(a.float(1)?, a.float(2)?)?, 3)
         }
     );
