@@ -63,6 +63,9 @@ pub(super) fn listed<T>(op: &str, n: usize, f: impl Fn(usize) -> T) -> Result<Ve
 }
 
 pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: DType, device: Device) -> Result<Tensor> {
+    for v in [start, end, step] {
+        super::complex::check_number("arange", v, DType::F64)?;
+    }
     ensure!(
         dtype.is_int() || dtype.is_float(),
         NotImplemented,
