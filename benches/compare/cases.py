@@ -46,6 +46,25 @@ def add_one_element_with_grad(lib):
 
 
 @case("overhead", 3)
+def mul_one_element_backward(lib):
+    x, w = lib.torch.tensor(2.0, requires_grad=True), lib.torch.tensor(3.0)
+    return lambda: (x * w).backward()
+
+
+@case("overhead", 4)
+def chain_of_10000_forward_backward(lib):
+    x, seed = lib.torch.ones(1, requires_grad=True), lib.torch.ones(1)
+
+    def step():
+        y = x
+        for _ in range(10_000):
+            y = y + 1
+        y.backward(seed)
+
+    return step
+
+
+@case("overhead", 3)
 def index_first(lib):
     x = lib.torch.ones(4, 4)
     return lambda: x[0]

@@ -171,7 +171,7 @@ fn remember(
     keep_out: bool,
     inplace: Option<Option<&Tensor>>,
 ) -> Memory {
-    let mut saved: SmallVec<[Kept; 4]> = SmallVec::new();
+    let mut saved: SmallVec<[Kept; 2]> = SmallVec::new();
     for (i, o) in ops.iter().enumerate() {
         saved.push(match o {
             _ if !keep[i] => Kept::Nothing,
@@ -207,7 +207,7 @@ struct RowRule {
 enum Memory {
     /// The formulas need nothing but the incoming gradient: the node can run any number of times.
     Nothing,
-    Kept(Box<(SmallVec<[Kept; 4]>, Option<Saved>)>),
+    Kept(Box<(SmallVec<[Kept; 2]>, Option<Saved>)>),
     /// Given back after a backward that did not retain the graph.
     Released,
 }

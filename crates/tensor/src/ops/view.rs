@@ -1,6 +1,6 @@
 //! View operators: a pure layout function forward, the inverse layout function backward.
 
-use crate::autograd::{self, inplace, is_grad_enabled, mode, needs_grad};
+use crate::autograd::{self, inplace, is_grad_enabled, needs_grad};
 use crate::op;
 use crate::registry::Op;
 use crate::tensor::Tensor;
@@ -49,7 +49,7 @@ pub(super) fn track_view(
     if by_layout {
         autograd::forward::view(t, &v);
     }
-    if !mode::is_inference() {
+    if !t.storage().is_inference() {
         inplace::set_view(&v, t);
     }
     v
