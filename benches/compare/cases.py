@@ -307,3 +307,7 @@ def lenet5_batch_64(lib):
         nn.Linear(256, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
     )  # fmt: skip
     return classifier_step(lib, model, lib.torch.randn(64, 1, 28, 28))
+
+
+# More cases, which register themselves.
+import cases_data  # noqa: E402, F401

@@ -119,11 +119,13 @@ class Report:
             note += f"  SLOWER THAN THE BASELINE ({earlier:.2f})"
         if row.get("spread", 0) > 0.15:
             note += f"  (noisy: +-{100 * row['spread']:.0f} %)"
+        if "gb_s" in row:
+            note = f"  {row['gb_s']:5.1f} GB/s" + note
         target = f"{row['target']}x" if isinstance(row["target"], int | float) else row["target"]
         print(f"  {name:34} {row['pyrite']:>10} {row['torch']:>10} {row['ratio']:>6.2f}x {target:>7}{note}", flush=True)
 
 
-def measured(result, target, group):
+def measured(result, target, group, moved=None):
     ratio = result["torch"]["ns"] / result["pyrite"]["ns"]
     return {
         "group": group,
@@ -135,6 +137,8 @@ def measured(result, target, group):
         "ratio": ratio,
         "target": target,
         "pass": ratio >= target,
+        # What inputs and outputs weigh, by Pyrite's time: a copy's figure is what the memory gives.
+        **({"gb_s": moved / result["pyrite"]["ns"]} if moved else {}),
     }
 
 
@@ -261,7 +265,7 @@ def main():
         for name, c in chosen.items():
             report.heading(c["group"])
             result = interleaved(workers, name, arguments.rounds, arguments.seconds)
-            report.add(name, result if "error" in result else measured(result, c["target"], c["group"]))
+            report.add(name, result if "error" in result else measured(result, c["target"], c["group"], c.get("moved")))
         if extra:
             report.heading("robustness and package")
         if "mlp_step_with_a_busy_core" in extra:

@@ -14,6 +14,7 @@ from . import _C
 from ._C import Generator, Size, Tensor, device, dtype
 from ._config import *
 from ._functions import *
+from ._histogram import histogram, histogramdd
 from ._linalg import *
 from .autograd.anomaly_mode import (
     debug_nans,
@@ -93,8 +94,8 @@ def load(f, map_location=None, pickle_module=None, *, weights_only=True, mmap=No
 # Loaded when first named. `functional` and friends live inside these.
 _LAZY_MODULES = frozenset(
     (
-        "amp", "autograd", "backends", "cuda", "datasets", "distributions", "fft", "func", "linalg", "nn", "optim",
-        "overrides", "random", "serialization", "signal", "special", "testing", "utils", "viz",
+        "amp", "autograd", "backends", "cuda", "datasets", "distributions", "fft", "func", "linalg", "masked", "nn",
+        "optim", "overrides", "random", "serialization", "signal", "special", "testing", "utils", "viz",
     )
 )  # fmt: skip
 

@@ -184,7 +184,7 @@ pub enum Scatter {
     Min,
 }
 
-/// Indices are i64 (or i32 where said) and already checked to be in range and non-negative.
+/// Indices are i64 or i32 and not negative unless said; kernels check their range.
 pub enum Index<'a> {
     /// `dst[.., i, ..] = src[.., idx[i], ..]` along `dim`; `idx` is 1-d.
     Select { dst: Arr<'a>, src: Arr<'a>, idx: Arr<'a>, dim: usize },
@@ -195,16 +195,43 @@ pub enum Index<'a> {
     /// `torch.scatter*`; `src` has the shape of `idx`.
     Scatter { dst: Arr<'a>, src: Arr<'a>, idx: Arr<'a>, dim: usize, how: Scatter },
     /// `dst = src[idx...]`: `src`'s first `idx.len()` dimensions are indexed, all `idx` have one
-    /// shape (broadcast before); `dst` is that shape followed by `src`'s other dimensions.
-    Take { dst: Arr<'a>, src: Arr<'a>, idx: &'a [Arr<'a>] },
+    /// shape (broadcast before); `dst` is that shape followed by `src`'s other dimensions. Negative
+    /// indices count from the end. `dims`: the indexed dimensions' numbers, for messages.
+    Take { dst: Arr<'a>, src: Arr<'a>, idx: &'a [Arr<'a>], dims: &'a [usize] },
     /// `dst[idx...] (op)= src`.
-    Put { dst: Arr<'a>, src: Arr<'a>, idx: &'a [Arr<'a>], how: Scatter },
+    Put { dst: Arr<'a>, src: Arr<'a>, idx: &'a [Arr<'a>], dims: &'a [usize], how: Scatter },
     /// Writes `src` where `mask` is true to the dense 1-d `dst`, in row-major order.
     MaskedSelect { dst: Arr<'a>, src: Arr<'a>, mask: Arr<'a> },
     /// The other way round: `dst[mask] = src[0..]`, `src` dense 1-d.
     MaskedScatter { dst: Arr<'a>, src: Arr<'a>, mask: Arr<'a> },
     /// The positions of non-zero elements as rows of an [n, ndim] i64 array.
     Nonzero { dst: Arr<'a>, src: Arr<'a> },
+}
+
+/// Which element of a line.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Rank {
+    /// The one with `k` others before it; NaN counts as the greatest.
+    Kth(usize),
+    /// The lower median; NaN if there is one.
+    Median,
+    /// The lower median of what is not NaN.
+    NanMedian,
+}
+
+/// Order along a dimension, beyond `sort` and `topk`. Positions are i64.
+pub enum Order<'a> {
+    /// `sort` ascending without the positions.
+    Sorted { values: Arr<'a>, src: Arr<'a>, dim: usize },
+    /// `values` and `idx` have size 1 in `dim`; of equal elements the first counts.
+    Rank { values: Arr<'a>, idx: Arr<'a>, src: Arr<'a>, dim: usize, rank: Rank },
+    /// The most frequent element (the smallest of several), and its last position.
+    Mode { values: Arr<'a>, idx: Arr<'a>, src: Arr<'a>, dim: usize },
+    /// Where each of `values` belongs in its line of `seq` (a vector, or lines along the last
+    /// dimension), which `sorter` puts in order if it is not; `dst` is i64 or i32.
+    Search { dst: Arr<'a>, seq: Arr<'a>, values: Arr<'a>, sorter: Option<Arr<'a>>, right: bool },
+    /// The stable order of the rows of an [n, m] array.
+    Rows { idx: Arr<'a>, src: Arr<'a> },
 }
 
 /// Fused kernels over rows: the array is `[rows, n]` with the row contiguous unless said otherwise.
@@ -420,6 +447,10 @@ pub trait Backend: Send + Sync {
     fn sort(&self, values: Arr, idx: Arr, src: Arr, dim: usize, descending: bool) -> Result<()>;
     /// The `k = values.shape[dim]` largest (or smallest) along `dim`, sorted.
     fn topk(&self, values: Arr, idx: Arr, src: Arr, dim: usize, largest: bool) -> Result<()>;
+    fn order(&self, o: Order) -> Result<()> {
+        let _ = o;
+        unsupported(self.device(), "order")
+    }
     fn gemm(&self, g: &Gemm) -> Result<()>;
     fn conv(&self, geometry: &ConvGeometry, c: Conv) -> Result<()>;
     fn pool(&self, geometry: &PoolGeometry, p: Pool) -> Result<()>;

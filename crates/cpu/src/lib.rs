@@ -111,6 +111,9 @@ impl Backend for Cpu {
     fn topk(&self, values: Arr, idx: Arr, src: Arr, dim: usize, largest: bool) -> Result<()> {
         sort::topk(values, idx, src, dim, largest)
     }
+    fn order(&self, o: Order) -> Result<()> {
+        sort::order(o)
+    }
     fn gemm(&self, g: &Gemm) -> Result<()> {
         matmul::run(g)
     }

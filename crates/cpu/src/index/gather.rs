@@ -1,12 +1,12 @@
 //! An index for every element along one dimension: `gather` and `scatter`.
 
 use super::elem::{Meet, check, meeting};
-use super::{Bad, Indices, cost};
+use super::{BATCH, Bad, Batch, Indices, NOWHERE, cost, wide};
 use crate::by_size;
 use crate::pool::{chunks, parallel};
 use crate::strided::{Ptr, offset};
 use pyrite_core::backend::Scatter;
-use pyrite_core::{Arr, Result, bail, match_dtype};
+use pyrite_core::{Arr, Kind, Result, bail, match_dtype};
 use smallvec::SmallVec;
 
 /// A job is one position of the outer dimensions and a block of the inner one (the last, unless that
@@ -99,25 +99,48 @@ pub fn gather(dst: Arr, src: Arr, idx: Arr, dim: usize) -> Result<()> {
     let (ix, bad) = (Indices::new("gather", &idx)?, Bad::new());
     let size = dst.dtype.size();
     let (d, s) = (Ptr(dst.ptr), Ptr(src.ptr));
+    let along = g.dim[1];
     by_size!(size, |T| {
         parallel(g.chunks.0, g.cost(size), &|c| {
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
-            g.lines(c, |[oa, ob, oi], [ta, tb, ti], n| {
-                for j in 0..n as isize {
-                    // SAFETY: lines stay inside dst and idx, which have one shape, and inside src in
-                    // every dimension but `dim`, where the index is checked.
-                    unsafe {
-                        let at = ix.at(oi + j * ti);
-                        if bad.ok(at, g.size) {
-                            let v = s.offset(ob + j * tb + at as isize * g.dim[1]).read_unaligned();
-                            d.offset(oa + j * ta).write_unaligned(v);
-                        }
-                    }
-                }
-            })
+            let mut buf: Batch = [0; BATCH];
+            wide(
+                #[inline(always)]
+                || {
+                    g.lines(
+                        c,
+                        #[inline(always)]
+                        |[oa, ob, oi], [ta, tb, ti], n| {
+                            for from in (0..n).step_by(BATCH) {
+                                let (m, from) = (BATCH.min(n - from), from as isize);
+                                // SAFETY: lines stay inside dst and idx, which have one shape, and inside src in
+                                // every dimension but `dim`, where the index is checked.
+                                unsafe {
+                                    ix.read(oi + from * ti, ti, m, &mut buf);
+                                    let fine = bad.all(&mut buf[..m], g.size, dim, false);
+                                    let (d, s) = (d.offset(oa + from * ta), s.offset(ob + from * tb));
+                                    if fine && (ta, tb, along) == (1, 0, 1) {
+                                        for (j, &at) in buf[..m].iter().enumerate() {
+                                            d.add(j).write_unaligned(s.offset(at as isize).read_unaligned());
+                                        }
+                                        continue;
+                                    }
+                                    for (j, &at) in buf[..m].iter().enumerate() {
+                                        let j = j as isize;
+                                        if fine || at != NOWHERE {
+                                            let v = s.offset(j * tb + at as isize * along).read_unaligned();
+                                            d.offset(j * ta).write_unaligned(v);
+                                        }
+                                    }
+                                }
+                            }
+                        },
+                    )
+                },
+            )
         })
     });
-    bad.result("gather")
+    bad.result("gather", Kind::Runtime)
 }
 
 pub fn scatter(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result<()> {
@@ -128,21 +151,33 @@ pub fn scatter(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result
     match_dtype!(all, dst.dtype, |T| {
         parallel(g.chunks.0, g.cost(size_of::<T>()), &|c| {
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
+            let mut buf: Batch = [0; BATCH];
             macro_rules! meet {
                 ($f:expr) => {
-                    g.lines(c, |[oa, ob, oi], [ta, tb, ti], n| {
-                        for j in 0..n as isize {
-                            // SAFETY: as in `gather`; elements of one destination are all in one job.
-                            unsafe {
-                                let at = ix.at(oi + j * ti);
-                                if bad.ok(at, g.size) {
-                                    let to = d.offset(ob + j * tb + at as isize * g.dim[1]);
-                                    let v = s.offset(oa + j * ta).read_unaligned();
-                                    to.write_unaligned($f(to.read_unaligned(), v));
+                    wide(
+                        #[inline(always)]
+                        || {
+                            g.lines(c, #[inline(always)] |[oa, ob, oi], [ta, tb, ti], n| {
+                                for from in (0..n).step_by(BATCH) {
+                                    let (m, from) = (BATCH.min(n - from), from as isize);
+                                    // SAFETY: as in `gather`; elements of one destination are all in one job.
+                                    unsafe {
+                                        ix.read(oi + from * ti, ti, m, &mut buf);
+                                        let fine = bad.all(&mut buf[..m], g.size, dim, false);
+                                        let (d, s) = (d.offset(ob + from * tb), s.offset(oa + from * ta));
+                                        for (j, &at) in buf[..m].iter().enumerate() {
+                                            if fine || at != NOWHERE {
+                                                let j = j as isize;
+                                                let to = d.offset(j * tb + at as isize * g.dim[1]);
+                                                let v = s.offset(j * ta).read_unaligned();
+                                                to.write_unaligned($f(to.read_unaligned(), v));
+                                            }
+                                        }
+                                    }
                                 }
-                            }
-                        }
-                    })
+                            })
+                        },
+                    )
                 };
             }
             // The two common ones inline; the others are called.
@@ -156,5 +191,5 @@ pub fn scatter(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result
             }
         })
     });
-    bad.result("scatter")
+    bad.result("scatter", Kind::Runtime)
 }

@@ -1,7 +1,7 @@
 //! Boolean masks: `masked_select`, `masked_scatter`, `nonzero`. Each counts per chunk first, so that
 //! chunks know where their results start.
 
-use super::elem::check;
+use super::elem::{check, move_run};
 use crate::by_size;
 use crate::pool::{chunks, parallel};
 use crate::strided::{Ptr, for_runs};
@@ -33,7 +33,7 @@ impl<'a> View<'a> {
             // SAFETY: the runs stay inside the array and add up to `n`.
             unsafe {
                 let p = self.ptr.get().cast::<T>().offset(off);
-                super::elem::move_run(out, 1, p, stride, k);
+                move_run(out, 1, p, stride, k);
                 out = out.add(k);
             }
         })
@@ -102,14 +102,15 @@ pub fn select(dst: Arr, src: Arr, mask: Arr) -> Result<()> {
                     m.load(i, k, mb.as_mut_ptr());
                     s.load(i, k, sb.as_mut_ptr());
                     let d = d.get().cast::<T>();
+                    // Kept in place, written always: no branch on random masks.
+                    let mut m = 0;
                     for j in 0..k {
-                        if at == last {
-                            break;
-                        }
-                        // Written always, kept if true: no branch on random masks.
-                        d.offset(at as isize * stride).write_unaligned(sb[j]);
-                        at += (mb[j] != 0) as usize;
+                        sb[m] = sb[j];
+                        m += (mb[j] != 0) as usize;
                     }
+                    let m = m.min(last - at);
+                    move_run(d.offset(at as isize * stride), stride, sb.as_ptr(), 1, m);
+                    at += m;
                 }
                 i += k;
             }
@@ -224,39 +225,52 @@ pub fn nonzero(dst: Arr, src: Arr) -> Result<()> {
         if starts[n] != dst.shape[0] {
             bail!(Runtime, "nonzero: {} elements are not zero, the result has {}", starts[n], dst.shape[0]);
         }
+        let row = src.shape.last().copied().unwrap_or(1).max(1);
+        let lead = &src.shape[..r.saturating_sub(1)];
         parallel(n, total as u64, &|c| {
             let (mut i, end) = (c * each, total.min((c + 1) * each));
             let (mut at, last) = (starts[c], starts[c + 1]);
             let mut h = [0; BATCH];
-            let mut pos: SmallVec<[usize; 6]> = SmallVec::from_elem(0, r);
+            let mut found = [0u16; BATCH];
+            let mut pos: SmallVec<[i64; 6]> = SmallVec::from_elem(0, r);
             while i < end && at < last {
-                let k = BATCH.min(end - i);
+                // A stretch of one row: all coordinates but the last stand still.
+                let k = BATCH.min(end - i).min(row - i % row);
                 hits(i, k, &mut h);
-                for j in (0..k).filter(|&j| h[j] != 0) {
-                    if at == last {
-                        break;
-                    }
-                    let mut flat = i + j;
-                    for (q, &len) in src_shape(s).iter().enumerate().rev() {
-                        pos[q] = flat % len;
-                        flat /= len;
-                    }
-                    for (q, &v) in pos.iter().enumerate() {
-                        // SAFETY: row `at` is one of this chunk's, `q` one of its r columns.
-                        unsafe {
-                            let to = d.get().offset(at as isize * sd[0] + q as isize * sd[1]);
-                            to.write_unaligned(v as i64)
+                // Written always, kept if set: no branch on random data.
+                let mut m = 0;
+                for (j, &hit) in h[..k].iter().enumerate() {
+                    found[m] = j as u16;
+                    m += hit as usize;
+                }
+                let m = m.min(last - at);
+                let mut flat = i / row;
+                for (q, &len) in lead.iter().enumerate().rev() {
+                    pos[q] = (flat % len) as i64;
+                    flat /= len;
+                }
+                let col = (i % row) as i64;
+                // SAFETY: rows `at..at + m` are this chunk's, of r columns each.
+                unsafe {
+                    let to = d.get().offset(at as isize * sd[0]);
+                    if r == 1 && sd[0] == 1 {
+                        for (t, &j) in found[..m].iter().enumerate() {
+                            to.add(t).write_unaligned(col + j as i64);
+                        }
+                    } else if r > 0 {
+                        for (t, &j) in found[..m].iter().enumerate() {
+                            let to = to.offset(t as isize * sd[0]);
+                            for (q, &v) in pos[..r - 1].iter().enumerate() {
+                                to.offset(q as isize * sd[1]).write_unaligned(v);
+                            }
+                            to.offset((r - 1) as isize * sd[1]).write_unaligned(col + j as i64);
                         }
                     }
-                    at += 1;
                 }
+                at += m;
                 i += k;
             }
         })
     });
     Ok(())
-}
-
-fn src_shape(s: View<'_>) -> &[usize] {
-    s.shape
 }

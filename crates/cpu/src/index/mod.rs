@@ -1,8 +1,7 @@
 //! Indexing: select, gather, scatter, advanced indices, masks, nonzero.
 //!
-//! Positions were checked by the caller, but another thread may write the index tensor meanwhile:
-//! every index is read once and checked again before it becomes an address, so that such a race
-//! costs a wrong value or an error, never memory safety.
+//! Indices are copied in batches, checked there, and used from there: another thread that writes the
+//! index tensor meanwhile costs a wrong value or an error, never memory safety.
 
 mod elem;
 mod gather;
@@ -12,9 +11,10 @@ mod take;
 #[cfg(test)]
 mod tests;
 
+use crate::simd::{Arch, ArchKernel, dispatch};
 use pyrite_core::backend::Index;
-use pyrite_core::{Arr, DType, Result, bail, err};
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use pyrite_core::{Arr, DType, Kind, Result, bail};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering, compiler_fence};
 
 pub fn run(i: Index) -> Result<()> {
     match i {
@@ -22,8 +22,8 @@ pub fn run(i: Index) -> Result<()> {
         Index::SelectInto { dst, src, idx, dim, how } => select::into(dst, src, idx, dim, how),
         Index::Gather { dst, src, idx, dim } => gather::gather(dst, src, idx, dim),
         Index::Scatter { dst, src, idx, dim, how } => gather::scatter(dst, src, idx, dim, how),
-        Index::Take { dst, src, idx } => take::take(dst, src, idx),
-        Index::Put { dst, src, idx, how } => take::put(dst, src, idx, how),
+        Index::Take { dst, src, idx, dims } => take::take(dst, src, idx, dims),
+        Index::Put { dst, src, idx, dims, how } => take::put(dst, src, idx, dims, how),
         Index::MaskedSelect { dst, src, mask } => mask::select(dst, src, mask),
         Index::MaskedScatter { dst, src, mask } => mask::scatter(dst, src, mask),
         Index::Nonzero { dst, src } => mask::nonzero(dst, src),
@@ -46,26 +46,60 @@ impl Indices {
             d => bail!(Index, "{op}: the index must be torch.int64 or torch.int32, not {d}"),
         }
     }
-    /// The element at an offset, read exactly once.
+    /// `n <= BATCH` indices from an offset on, each read exactly once.
     /// # Safety
-    /// The offset is inside the index tensor.
+    /// They are inside the index tensor.
     #[inline(always)]
-    unsafe fn at(self, off: isize) -> i64 {
-        // SAFETY: the caller's promise. Volatile: the value checked is the value used.
+    unsafe fn read(self, off: isize, step: isize, n: usize, out: &mut Batch) {
+        // SAFETY: the caller's promise.
         unsafe {
             if self.wide {
-                self.ptr.get().cast::<i64>().offset(off).read_volatile()
+                let p = self.ptr.get().cast::<i64>().offset(off);
+                if step == 1 {
+                    std::ptr::copy_nonoverlapping(p.cast::<u8>(), out.as_mut_ptr().cast(), n * 8);
+                } else {
+                    for (j, o) in out[..n].iter_mut().enumerate() {
+                        *o = p.offset(j as isize * step).read_volatile();
+                    }
+                }
             } else {
-                self.ptr.get().cast::<i32>().offset(off).read_volatile() as i64
+                let p = self.ptr.get().cast::<i32>().offset(off);
+                for (j, o) in out[..n].iter_mut().enumerate() {
+                    *o = p.offset(j as isize * step).read_volatile() as i64;
+                }
             }
         }
+        // What is checked below is what was copied here, not what the tensor holds by then.
+        compiler_fence(Ordering::SeqCst);
     }
 }
+
+/// Indices read, checked and used together.
+const BATCH: usize = 256;
+type Batch = [i64; BATCH];
+
+/// A closure compiled for the machine's instruction set: checks of indices are vector comparisons.
+struct Wide<F>(F);
+impl<F: FnOnce()> ArchKernel for Wide<F> {
+    type Out = ();
+    #[inline(always)]
+    fn run<A: Arch>(self) {
+        (self.0)()
+    }
+}
+#[inline(always)]
+fn wide(f: impl FnOnce()) {
+    dispatch(Wide(f))
+}
+
+/// Marks what was no position.
+const NOWHERE: i64 = -1;
 
 /// Collects the first bad index met by any chunk.
 struct Bad {
     value: AtomicI64,
     size: AtomicUsize,
+    dim: AtomicUsize,
 }
 
 /// No index was bad yet (-1 can't mark it, being the most likely bad value).
@@ -73,28 +107,39 @@ const FINE: i64 = i64::MAX;
 
 impl Bad {
     fn new() -> Bad {
-        Bad { value: AtomicI64::new(FINE), size: AtomicUsize::new(0) }
+        Bad { value: AtomicI64::new(FINE), size: AtomicUsize::new(0), dim: AtomicUsize::new(0) }
     }
-    /// Is the index a position? If not, remembers it.
+    /// Are all positions in a dimension of this size? If not, remembers one that is none, and marks
+    /// those with [`NOWHERE`]. With `wrap`, negative ones count from the end.
     #[inline(always)]
-    fn ok(&self, i: i64, size: usize) -> bool {
-        let ok = (i as u64) < size as u64;
-        if !ok {
-            self.note(i, size);
-        }
-        ok
+    fn all(&self, idx: &mut [i64], size: usize, dim: usize, wrap: bool) -> bool {
+        let worst = idx.iter().fold(0, |m, &i| m.max(i as u64));
+        worst < size as u64 || self.mend(idx, size, dim, wrap)
     }
     #[cold]
-    fn note(&self, i: i64, size: usize) {
-        self.size.store(size, Ordering::Relaxed);
-        self.value.store(i.min(FINE - 1), Ordering::Relaxed);
+    fn mend(&self, idx: &mut [i64], size: usize, dim: usize, wrap: bool) -> bool {
+        let mut fine = true;
+        for i in idx.iter_mut() {
+            let at = if wrap && *i < 0 { i.wrapping_add(size as i64) } else { *i };
+            if (at as u64) < size as u64 {
+                *i = at;
+            } else {
+                self.size.store(size, Ordering::Relaxed);
+                self.dim.store(dim, Ordering::Relaxed);
+                self.value.store((*i).min(FINE - 1), Ordering::Relaxed);
+                *i = NOWHERE;
+                fine = false;
+            }
+        }
+        fine
     }
-    fn result(self, op: &str) -> Result<()> {
+    fn result(self, op: &str, kind: Kind) -> Result<()> {
         match self.value.into_inner() {
             FINE => Ok(()),
             i => {
-                let n = self.size.into_inner();
-                Err(err!(Index, "{op}: index {i} is out of range for a dimension of size {n}"))
+                let (n, d) = (self.size.into_inner(), self.dim.into_inner());
+                let text = format!("{op}: index {i} is out of bounds for dimension {d} with size {n}");
+                Err(pyrite_core::Error::new(kind, text))
             }
         }
     }

@@ -1,12 +1,12 @@
 //! One index tensor along one dimension: `index_select` and its stores (embedding, `index_add`).
 
-use super::elem::{check, meet_run, move_run};
-use super::{Bad, Indices, Nest, cost};
+use super::elem::{Meet, check, meet_run, meeting, move_run};
+use super::{BATCH, Bad, Batch, Indices, NOWHERE, Nest, cost, wide};
 use crate::by_size;
 use crate::pool::{chunks, parallel};
 use crate::strided::Ptr;
 use pyrite_core::backend::Scatter;
-use pyrite_core::{Arr, Result, bail, match_dtype};
+use pyrite_core::{Arr, Kind, Result, bail, match_dtype};
 
 /// What both directions share: `a` is the array with positions `0..k` along `dim`, `b` the indexed one.
 struct Plan {
@@ -65,26 +65,40 @@ pub fn select(dst: Arr, src: Arr, idx: Arr, dim: usize) -> Result<()> {
         parallel(n, cost(total, p.run * size), &|c| {
             let (d, s) = (dst.get().cast::<T>(), src.get().cast::<T>());
             let (mut i, end) = (c * each, total.min((c + 1) * each));
-            while i < end {
-                let (row, first) = (i / p.k, i % p.k);
-                let [da, sb] = p.rest.offset(row);
-                let last = p.k.min(first + (end - i));
-                for j in first..last {
-                    // SAFETY: `j` is a position of the index; offsets come from positions inside
-                    // both arrays, the indexed one being checked here.
-                    unsafe {
-                        let at = ix.at(j as isize * p.si);
-                        if bad.ok(at, p.size) {
-                            let to = d.offset(da + j as isize * p.sa);
-                            move_run(to, 1, s.offset(sb + at as isize * p.sb), 1, p.run);
+            let mut buf: Batch = [0; BATCH];
+            wide(
+                #[inline(always)]
+                || {
+                    while i < end {
+                        let (row, first) = (i / p.k, i % p.k);
+                        let [da, sb] = p.rest.offset(row);
+                        let last = p.k.min(first + (end - i)).min(first + BATCH);
+                        // SAFETY: positions of the index; offsets come from positions inside both arrays, the
+                        // indexed one being checked here.
+                        unsafe {
+                            let m = last - first;
+                            ix.read(first as isize * p.si, p.si, m, &mut buf);
+                            let fine = bad.all(&mut buf[..m], p.size, dim, false);
+                            let (d, s) = (d.offset(da + first as isize * p.sa), s.offset(sb));
+                            for (j, &at) in buf[..m].iter().enumerate() {
+                                if fine || at != NOWHERE {
+                                    let (to, from) =
+                                        (d.offset(j as isize * p.sa), s.offset(at as isize * p.sb));
+                                    if p.run == 1 {
+                                        to.write_unaligned(from.read_unaligned());
+                                    } else {
+                                        move_run(to, 1, from, 1, p.run);
+                                    }
+                                }
+                            }
                         }
+                        i += last - first;
                     }
-                }
-                i += last - first;
-            }
+                },
+            )
         })
     });
-    bad.result(op)
+    bad.result(op, Kind::Index)
 }
 
 pub fn into(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result<()> {
@@ -103,22 +117,66 @@ pub fn into(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result<()
     match_dtype!(all, dst.dtype, |T| {
         parallel(n, cost(rows * p.k, p.run * size), &|c| {
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
-            for job in c * each..jobs.min((c + 1) * each) {
-                let [so, to] = p.rest.offset(job / parts);
-                let part = job % parts;
-                let (from, end) = (p.size * part / parts, p.size * (part + 1) / parts);
-                for j in 0..p.k {
-                    // SAFETY: as in `select`; no other chunk has these destinations.
-                    unsafe {
-                        let at = ix.at(j as isize * p.si);
-                        if bad.ok(at, p.size) && (from..end).contains(&(at as usize)) {
-                            let to = d.offset(to + at as isize * p.sb);
-                            meet_run(how, to, 1, s.offset(so + j as isize * p.sa), 1, p.run);
+            let mut buf: Batch = [0; BATCH];
+            wide(
+                #[inline(always)]
+                || {
+                    for job in c * each..jobs.min((c + 1) * each) {
+                        let [so, to] = p.rest.offset(job / parts);
+                        let part = job % parts;
+                        let (from, end) = (p.size * part / parts, p.size * (part + 1) / parts);
+                        let whole = parts == 1;
+                        let mut j = 0;
+                        while j < p.k {
+                            let m = BATCH.min(p.k - j);
+                            // SAFETY: as in `select`; no other chunk has these destinations.
+                            unsafe {
+                                ix.read(j as isize * p.si, p.si, m, &mut buf);
+                                let fine = bad.all(&mut buf[..m], p.size, dim, false);
+                                let (d, s) = (d.offset(to), s.offset(so + j as isize * p.sa));
+                                if p.run == 1 && fine && whole {
+                                    one_by_one(how, d, p.sb, s, p.sa, &buf[..m]);
+                                } else {
+                                    for (j, &at) in buf[..m].iter().enumerate() {
+                                        if at != NOWHERE && (whole || (from..end).contains(&(at as usize))) {
+                                            let to = d.offset(at as isize * p.sb);
+                                            meet_run(how, to, 1, s.offset(j as isize * p.sa), 1, p.run);
+                                        }
+                                    }
+                                }
+                            }
+                            j += m;
                         }
                     }
-                }
-            }
+                },
+            )
         })
     });
-    bad.result(op)
+    bad.result(op, Kind::Index)
+}
+
+/// Single elements: `d[at] (op)= s[j]` in order.
+/// # Safety
+/// All of them exist.
+#[inline(always)]
+unsafe fn one_by_one<T: Meet>(how: Scatter, d: *mut T, sd: isize, s: *const T, ss: isize, idx: &[i64]) {
+    macro_rules! each {
+        ($f:expr) => {
+            for (j, &at) in idx.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let to = d.offset(at as isize * sd);
+                    to.write_unaligned($f(to.read_unaligned(), s.offset(j as isize * ss).read_unaligned()));
+                }
+            }
+        };
+    }
+    match how {
+        Scatter::Set => each!(|_, v| v),
+        Scatter::Add => each!(T::add),
+        _ => {
+            let f = meeting::<T>(how);
+            each!(f)
+        }
+    }
 }

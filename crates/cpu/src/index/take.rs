@@ -1,19 +1,17 @@
 //! Advanced indexing: one index tensor for each of the leading dimensions.
 
-use super::elem::{check, meet_run, move_run};
-use super::{Bad, Indices, Nest, cost};
+use super::elem::{Meet, check, meet_run, meeting, move_run};
+use super::{BATCH, Bad, Batch, Indices, NOWHERE, Nest, cost, wide};
 use crate::by_size;
 use crate::pool::{chunks, parallel};
-use crate::strided::{Ptr, for_runs};
+use crate::strided::{Ptr, for_runs, uniform};
 use pyrite_core::backend::Scatter;
-use pyrite_core::{Arr, Result, bail, match_dtype};
+use pyrite_core::{Arr, Kind, Result, bail, match_dtype};
 use smallvec::SmallVec;
-
-/// Positions whose offsets are computed at a time.
-const BATCH: usize = 256;
 
 /// `a`: [index shape, rest]; `b`: [indexed dimensions, rest].
 struct Plan<'a> {
+    dims: &'a [usize],
     idx: SmallVec<[(Indices, &'a Arr<'a>, usize, isize); 4]>,
     lead: &'a [usize],
     lead_strides: &'a [isize],
@@ -22,7 +20,13 @@ struct Plan<'a> {
     run: usize,
 }
 
-fn plan<'a>(op: &str, a: &'a Arr<'a>, b: &'a Arr<'a>, idx: &'a [Arr<'a>]) -> Result<Plan<'a>> {
+fn plan<'a>(
+    op: &str,
+    a: &'a Arr<'a>,
+    b: &'a Arr<'a>,
+    idx: &'a [Arr<'a>],
+    dims: &'a [usize],
+) -> Result<Plan<'a>> {
     let k = idx.len();
     let lead = idx.first().map_or(&[][..], |i| i.shape);
     let m = lead.len();
@@ -41,11 +45,19 @@ fn plan<'a>(op: &str, a: &'a Arr<'a>, b: &'a Arr<'a>, idx: &'a [Arr<'a>]) -> Res
     for (d, i) in idx.iter().enumerate() {
         list.push((Indices::new(op, i)?, i, b.shape[d], b.strides[d]));
     }
-    Ok(Plan { idx: list, lead, lead_strides: &a.strides[..m], positions: lead.iter().product(), rest, run })
+    Ok(Plan {
+        dims,
+        idx: list,
+        lead,
+        lead_strides: &a.strides[..m],
+        positions: lead.iter().product(),
+        rest,
+        run,
+    })
 }
 
 /// Marks a position with a bad index.
-const NOWHERE: isize = isize::MIN;
+const OUTSIDE: isize = isize::MIN;
 
 impl Plan<'_> {
     /// Offsets in `a` and `b` of `n <= BATCH` positions from `start` on.
@@ -57,17 +69,21 @@ impl Plan<'_> {
             }
             k += len;
         });
-        for &(ix, arr, size, step) in &self.idx {
+        let mut buf: Batch = [0; BATCH];
+        for (d, &(ix, arr, size, step)) in self.idx.iter().enumerate() {
             let mut k = 0;
             for_runs(arr.shape, arr.strides, start, n, |off, stride, len| {
-                for j in 0..len {
-                    // SAFETY: runs stay inside the index tensor.
-                    let at = unsafe { ix.at(off + j as isize * stride) };
-                    let to = &mut out[k + j][1];
-                    if !bad.ok(at, size) {
-                        *to = NOWHERE;
-                    } else if *to != NOWHERE {
-                        *to += at as isize * step;
+                // SAFETY: runs stay inside the index tensor, and are no longer than the batch.
+                unsafe { ix.read(off, stride, len, &mut buf) };
+                let dim = self.dims.get(d).copied().unwrap_or(d);
+                let fine = bad.all(&mut buf[..len], size, dim, true);
+                for (o, &at) in out[k..k + len].iter_mut().zip(&buf[..len]) {
+                    let to = &mut o[1];
+                    if fine || at != NOWHERE {
+                        // A marked one stays far outside, whatever is added to it.
+                        *to = if *to == OUTSIDE { OUTSIDE } else { *to + at as isize * step };
+                    } else {
+                        *to = OUTSIDE;
                     }
                 }
                 k += len;
@@ -76,9 +92,50 @@ impl Plan<'_> {
     }
 }
 
-pub fn take(dst: Arr, src: Arr, idx: &[Arr]) -> Result<()> {
+/// One index tensor, its positions and the array's evenly spaced, single elements: no offsets to keep.
+struct Simple {
+    ix: Indices,
+    size: usize,
+    dim: usize,
+    /// Steps of the index, of `a` along the positions and of `b` along the indexed dimension.
+    steps: [isize; 3],
+}
+
+impl Plan<'_> {
+    fn simple(&self) -> Option<Simple> {
+        let [(ix, arr, size, step)] = self.idx[..] else { return None };
+        if self.run != 1 || self.rest.len() != 1 {
+            return None;
+        }
+        let steps = [uniform(arr.shape, arr.strides)?, uniform(self.lead, self.lead_strides)?, step];
+        Some(Simple { ix, size, dim: self.dims.first().copied().unwrap_or(0), steps })
+    }
+}
+
+impl Simple {
+    /// Calls `f(offset in a, offset in b)` for positions `i..end`.
+    #[inline(always)]
+    fn each(&self, mut i: usize, end: usize, bad: &Bad, mut f: impl FnMut(isize, isize)) {
+        let mut buf: Batch = [0; BATCH];
+        let [ti, ta, tb] = self.steps;
+        while i < end {
+            let m = BATCH.min(end - i);
+            // SAFETY: positions of the index tensor.
+            unsafe { self.ix.read(i as isize * ti, ti, m, &mut buf) };
+            let fine = bad.all(&mut buf[..m], self.size, self.dim, true);
+            for (j, &at) in buf[..m].iter().enumerate() {
+                if fine || at != NOWHERE {
+                    f((i + j) as isize * ta, at as isize * tb);
+                }
+            }
+            i += m;
+        }
+    }
+}
+
+pub fn take(dst: Arr, src: Arr, idx: &[Arr], dims: &[usize]) -> Result<()> {
     check("index", &dst, &src, Scatter::Set)?;
-    let p = plan("index", &dst, &src, idx)?;
+    let p = plan("index", &dst, &src, idx, dims)?;
     let bad = Bad::new();
     let size = dst.dtype.size();
     let rest = p.rest.len();
@@ -89,12 +146,27 @@ pub fn take(dst: Arr, src: Arr, idx: &[Arr]) -> Result<()> {
         parallel(n, cost(p.0.positions * rest, p.0.run * size), &|c| {
             let p = p.get();
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
-            let mut offs = [[0; 2]; BATCH];
             let (mut i, end) = (c * each, p.positions.min((c + 1) * each));
+            if let Some(simple) = p.simple() {
+                // SAFETY: offsets of positions inside the arrays, indices checked.
+                return wide(
+                    #[inline(always)]
+                    || {
+                        simple.each(
+                            i,
+                            end,
+                            &bad,
+                            #[inline(always)]
+                            |oa, ob| unsafe { d.offset(oa).write_unaligned(s.offset(ob).read_unaligned()) },
+                        )
+                    },
+                );
+            }
+            let mut offs = [[0; 2]; BATCH];
             while i < end {
                 let m = BATCH.min(end - i);
                 p.offsets(i, m, &bad, &mut offs);
-                for &[oa, ob] in offs[..m].iter().filter(|o| o[1] != NOWHERE) {
+                for &[oa, ob] in offs[..m].iter().filter(|o| o[1] != OUTSIDE) {
                     for r in 0..rest {
                         let [ra, rb] = if rest == 1 { [0, 0] } else { p.rest.offset(r) };
                         // SAFETY: offsets of positions inside the arrays, indices checked above.
@@ -105,7 +177,7 @@ pub fn take(dst: Arr, src: Arr, idx: &[Arr]) -> Result<()> {
             }
         })
     });
-    bad.result("index")
+    bad.result("index", Kind::Index)
 }
 
 /// The plan holds `Arr`s, whose pointers are not `Sync`; chunks only read through them.
@@ -118,9 +190,9 @@ impl<'a, 'b> Shared<'a, 'b> {
     }
 }
 
-pub fn put(dst: Arr, src: Arr, idx: &[Arr], how: Scatter) -> Result<()> {
+pub fn put(dst: Arr, src: Arr, idx: &[Arr], dims: &[usize], how: Scatter) -> Result<()> {
     check("index_put", &dst, &src, how)?;
-    let p = plan("index_put", &src, &dst, idx)?;
+    let p = plan("index_put", &src, &dst, idx, dims)?;
     let bad = Bad::new();
     let rest = p.rest.len();
     // Equal positions meet in one destination: chunks are parts of the rest, never of the positions.
@@ -133,6 +205,39 @@ pub fn put(dst: Arr, src: Arr, idx: &[Arr], how: Scatter) -> Result<()> {
         parallel(n, cost(p.0.positions * rest, p.0.run * size_of::<T>()), &|c| {
             let p = p.get();
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
+            if let Some(simple) = p.simple() {
+                macro_rules! each {
+                    ($f:expr) => {
+                        // SAFETY: as in `take`; this is the only chunk.
+                        wide(
+                            #[inline(always)]
+                            || {
+                                simple.each(
+                                    0,
+                                    p.positions,
+                                    &bad,
+                                    #[inline(always)]
+                                    |oa, ob| unsafe {
+                                        let to = d.offset(ob);
+                                        to.write_unaligned($f(
+                                            to.read_unaligned(),
+                                            s.offset(oa).read_unaligned(),
+                                        ));
+                                    },
+                                )
+                            },
+                        )
+                    };
+                }
+                return match how {
+                    Scatter::Set => each!(|_, v| v),
+                    Scatter::Add => each!(<T as Meet>::add),
+                    _ => {
+                        let f = meeting::<T>(how);
+                        each!(f)
+                    }
+                };
+            }
             let mut offs = [[0; 2]; BATCH];
             let mut i = 0;
             while i < p.positions {
@@ -142,7 +247,7 @@ pub fn put(dst: Arr, src: Arr, idx: &[Arr], how: Scatter) -> Result<()> {
                     let [ra, rb] = p.rest.offset(job / parts.0);
                     let from = job % parts.0 * parts.1;
                     let len = parts.1.min(p.run - from);
-                    for &[oa, ob] in offs[..m].iter().filter(|o| o[1] != NOWHERE) {
+                    for &[oa, ob] in offs[..m].iter().filter(|o| o[1] != OUTSIDE) {
                         // SAFETY: as in `take`; no other chunk has this part of the rest.
                         unsafe {
                             let to = d.offset(ob + rb).add(from);
@@ -154,5 +259,5 @@ pub fn put(dst: Arr, src: Arr, idx: &[Arr], how: Scatter) -> Result<()> {
             }
         })
     });
-    bad.result("index_put")
+    bad.result("index_put", Kind::Index)
 }

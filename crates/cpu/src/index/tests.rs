@@ -129,7 +129,7 @@ fn take_and_put() {
         let os = strides(&oshape, !rev);
         let out = vec![0f32; 420];
         let (d, s) = (arr(DType::F32, &out, &oshape, &os), arr(DType::F32, &src, &shape, &ss));
-        run(Index::Take { dst: d, src: s, idx: &idx }).unwrap();
+        run(Index::Take { dst: d, src: s, idx: &idx, dims: &[] }).unwrap();
         let mut sum = vec![0f64; 990];
         for p in positions(&oshape) {
             let q = [a[p[0] * 7 + p[1]] as usize, b[p[1]] as usize, p[2], p[3]];
@@ -138,7 +138,7 @@ fn take_and_put() {
         }
         let back = vec![0f32; 990];
         let bk = arr(DType::F32, &back, &shape, &ss);
-        run(Index::Put { dst: bk, src: d, idx: &idx, how: Scatter::Add }).unwrap();
+        run(Index::Put { dst: bk, src: d, idx: &idx, dims: &[], how: Scatter::Add }).unwrap();
         assert!(back.iter().zip(&sum).all(|(x, y)| (*x as f64 - y).abs() < 1e-4 * y.abs().max(1.0)));
     }
 }
@@ -155,8 +155,8 @@ fn bad_indices_are_errors_and_touch_nothing() {
         run(Index::SelectInto { dst: d, src: s, idx: i, dim: 0, how: Scatter::Set }),
         run(Index::Gather { dst: d, src: s, idx: i, dim: 0 }),
         run(Index::Scatter { dst: d, src: s, idx: i, dim: 0, how: Scatter::Mul }),
-        run(Index::Take { dst: d, src: s, idx: &[i] }),
-        run(Index::Put { dst: d, src: s, idx: &[i], how: Scatter::Set }),
+        run(Index::Take { dst: d, src: s, idx: &[i], dims: &[] }),
+        run(Index::Put { dst: d, src: s, idx: &[i], dims: &[], how: Scatter::Set }),
     ];
     for r in all {
         let e = r.unwrap_err();

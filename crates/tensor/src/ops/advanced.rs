@@ -11,7 +11,7 @@ use pyrite_core::layout::broadcast;
 use pyrite_core::{Arr, DType, Dims, Layout, Result, Scalar, bail, ensure};
 use smallvec::{SmallVec, smallvec};
 
-/// Negative indices counted from the end. The kernel checks the range.
+/// Negative indices counted from the end, for kernels that do not know them.
 pub fn wrap_negative(idx: &Tensor, n: usize) -> Result<Tensor> {
     if idx.numel() == 0 || super::reduce::amin(&idx.detach(), None, false)?.item()?.i64() >= 0 {
         return Ok(idx.clone());
@@ -26,11 +26,15 @@ pub fn wrap_negative(idx: &Tensor, n: usize) -> Result<Tensor> {
 
 /// The positions of non-zero elements, one row each.
 pub fn nonzero(t: &Tensor) -> Result<Tensor> {
+    let t = if t.dtype().is_bool() {
+        t.detach()
+    } else {
+        super::ne(&t.detach(), Operand::Number(Scalar::Int(0)))?
+    };
     let n = if t.numel() == 0 {
         0
     } else {
-        let nz = super::ne(&t.detach(), Operand::Number(Scalar::Int(0)))?;
-        super::sum(&nz, None, false, Some(DType::I64))?.item()?.i64() as usize
+        super::sum(&t, None, false, Some(DType::I64))?.item()?.i64() as usize
     };
     let y = Tensor::empty(&[n, t.ndim()], DType::I64, t.device())?;
     if y.numel() > 0 {
@@ -39,8 +43,8 @@ pub fn nonzero(t: &Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
-/// Index tensors per dimension made ready: masks become positions, all broadcast to one shape,
-/// negative ones wrapped. Gives the indexed dimensions and the index tensors.
+/// Index tensors per dimension made ready: masks become positions, all broadcast to one shape (the
+/// kernel knows negative ones). Gives the indexed dimensions and the index tensors.
 struct Prepared {
     dims: SmallVec<[usize; 6]>,
     idx: Vec<Tensor>,
@@ -98,7 +102,7 @@ fn prepare(t: &Tensor, indices: &[Option<Tensor>]) -> Result<Prepared> {
     }
     let mut p = Prepared { dims: SmallVec::new(), idx: Vec::new(), shape };
     for (d, i) in list {
-        let i = super::to_device(&wrap_negative(&i, t.shape()[d])?, t.device())?;
+        let i = super::to_device(&i, t.device())?;
         p.idx.push(super::expand_to(&i, &p.shape)?.detach());
         p.dims.push(d);
     }
@@ -152,6 +156,15 @@ impl Prepared {
 
 /// `t[indices]` where `None` stands for a whole dimension.
 pub fn index(t: &Tensor, indices: &[Option<Tensor>]) -> Result<Tensor> {
+    // One mask over everything needs no positions.
+    if let [Some(m)] = indices
+        && m.dtype().is_bool()
+        && m.ndim() > 0
+        && m.shape() == t.shape()
+        && m.device() == t.device()
+    {
+        return masked_select(t, m);
+    }
     let p = prepare(t, indices)?;
     index_prepared(t, p)
 }
@@ -164,7 +177,7 @@ fn index_prepared(t: &Tensor, p: Prepared) -> Result<Tensor> {
     let y = Tensor::empty(&shape, t.dtype(), t.device())?;
     if y.numel() > 0 {
         let src = super::with_layout(t, front);
-        t.backend()?.index(Index::Take { dst: y.arr(), src: src.arr(), idx: &p.arrs() })?;
+        t.backend()?.index(Index::Take { dst: y.arr(), src: src.arr(), idx: &p.arrs(), dims: &p.dims })?;
     }
     let y = super::with_layout(&y, y.layout().permute(&p.order(t.ndim()))?);
     if needs_grad(&[t]) {
@@ -213,7 +226,7 @@ fn put_raw(t: &Tensor, p: &Prepared, values: &Tensor, accumulate: bool) -> Resul
     let src = super::with_layout(values, wide.permute(&back)?);
     let dst = super::with_layout(t, front);
     let how = if accumulate { Scatter::Add } else { Scatter::Set };
-    t.backend()?.index(Index::Put { dst: dst.arr(), src: src.arr(), idx: &p.arrs(), how })
+    t.backend()?.index(Index::Put { dst: dst.arr(), src: src.arr(), idx: &p.arrs(), dims: &p.dims, how })
 }
 
 /// The backward of `index_put`: gradients of the old values and of the new ones.

@@ -1,10 +1,12 @@
-//! Indexing along one dimension: select, gather, scatter, index_add and relatives, and the registry
-//! entries of all indexing. Several index tensors at once are `advanced.rs`, Python's `x[...]` is
-//! `getitem.rs`.
+//! Indexing by a vector of positions along one dimension (`index_select`, `index_add` and relatives),
+//! and the registry entries of advanced indexing. An index for every element is `gather.rs`, several
+//! index tensors at once are `advanced.rs`, Python's `x[...]` is `getitem.rs`.
 
 pub use super::advanced::{
     index, index_put, index_put_, masked_scatter, masked_select, nonzero, wrap_negative,
 };
+pub(super) use super::gather::{check_scatter, cut, pad_to, scatter_number, scatter_write};
+pub use super::gather::{gather, scatter, value_selecting_backward};
 pub use super::getitem::{Idx, get, set};
 
 use super::advanced::take;
@@ -15,8 +17,8 @@ use crate::op;
 use crate::registry::{Args, Op, Value};
 use crate::tensor::Tensor;
 use pyrite_core::backend::{Index, Scatter};
-use pyrite_core::layout::{broadcast, wrap_dim};
-use pyrite_core::{DType, Dims, Result, Scalar, bail, ensure};
+use pyrite_core::layout::wrap_dim;
+use pyrite_core::{DType, Dims, Result, Scalar, ensure};
 use smallvec::{SmallVec, smallvec};
 
 pub(super) fn check_index_dtype(op: &str, idx: &Tensor) -> Result<()> {
@@ -91,7 +93,7 @@ fn select_into(dst: &Tensor, d: usize, idx: &Tensor, src: &Tensor, how: Scatter)
     dst.backend()?.index(Index::SelectInto { dst: dst.arr(), src: src.arr(), idx: idx.arr(), dim: d, how })
 }
 
-fn check_select_into(op: &str, t: &Tensor, dim: i64, idx: &Tensor, src: &Tensor) -> Result<usize> {
+pub(super) fn check_select_into(op: &str, t: &Tensor, dim: i64, idx: &Tensor, src: &Tensor) -> Result<usize> {
     let d = wrap_dim(op, dim, t.ndim())?;
     check_index_dtype(op, idx)?;
     same_dtype(op, t, src)?;
@@ -119,8 +121,22 @@ pub(super) fn on_copy(t: &Tensor, write: impl FnOnce(&Tensor) -> Result<()>) -> 
     Ok(y)
 }
 
+/// An operand that shares memory with what is written to would change under the kernel's hands.
+pub(super) fn no_overlap(op: &str, t: &Tensor, others: &[&Tensor]) -> Result<()> {
+    for o in others {
+        ensure!(
+            !o.storage().same(t.storage())
+                || pyrite_core::plan::overlap(o.layout(), o.dtype().size(), t.layout(), t.dtype().size())
+                    == pyrite_core::plan::Overlap::No,
+            Runtime,
+            "{op}: unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. Please clone() the tensor before performing the operation."
+        );
+    }
+    Ok(())
+}
+
 /// The in-place form: the kernel alone when nothing is recorded, else `copy_` of the recorded result.
-fn in_place(
+pub(super) fn in_place(
     op: &str,
     t: &Tensor,
     others: &[&Tensor],
@@ -128,20 +144,12 @@ fn in_place(
     full: impl FnOnce() -> Result<Tensor>,
 ) -> Result<Value> {
     inplace::check(op, t)?;
+    no_overlap(op, t, others)?;
     let mut all: SmallVec<[&Tensor; 4]> = smallvec![t];
     all.extend_from_slice(others);
     if needs_grad(&all) {
         super::copy_(t, &full()?)?;
     } else {
-        for o in others {
-            ensure!(
-                !o.storage().same(t.storage())
-                    || pyrite_core::plan::overlap(o.layout(), o.dtype().size(), t.layout(), t.dtype().size())
-                        == pyrite_core::plan::Overlap::No,
-                Runtime,
-                "{op}: unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. Please clone() the tensor before performing the operation."
-            );
-        }
         write(t)?;
         t.storage().bump_version();
     }
@@ -215,220 +223,34 @@ fn index_fill(t: &Tensor, dim: i64, idx: &Tensor, value: Scalar) -> Result<Tenso
     super::reshape_to(&y, t.shape())
 }
 
-// ---- gather, scatter ------------------------------------------------------------------------------
-
-pub fn gather(t: &Tensor, dim: i64, idx: &Tensor) -> Result<Tensor> {
-    let d = wrap_dim("gather", dim, t.ndim())?;
-    check_index_dtype("gather", idx)?;
-    if idx.numel() == 0 {
-        return Tensor::empty(idx.shape(), t.dtype(), t.device());
-    }
-    let (t1, idx1) = (at_least_1d(t)?, at_least_1d(idx)?);
-    ensure!(
-        t1.ndim() == idx1.ndim(),
-        Runtime,
-        "gather(): Index tensor must have the same number of dimensions as input tensor ({:?} and {:?})",
-        idx.shape(),
-        t.shape()
-    );
-    for k in 0..t1.ndim() {
-        ensure!(
-            k == d || idx1.shape()[k] <= t1.shape()[k],
-            Shape,
-            "gather(): Size does not match at dimension {k} expected index {:?} to be no larger than self {:?} apart from dimension {d}",
-            idx.shape(),
-            t.shape()
-        );
-    }
-    let y = Tensor::empty(idx1.shape(), t.dtype(), t.device())?;
-    t.backend()?.index(Index::Gather { dst: y.arr(), src: t1.arr(), idx: idx1.arr(), dim: d })?;
-    if needs_grad(&[&t1]) {
-        let from: Dims = t1.shape().into();
-        autograd::attach("GatherBackward0", &[&t1], &[&y], &[Save::Input(&idx1)], move |cx| {
-            let g = cx.grad(0)?;
-            let z = Tensor::zeros(&from, g.dtype(), g.device())?;
-            Ok(smallvec![Some(scatter(&z, d as i64, cx.saved(0)?, &g, Scatter::Add)?)])
-        });
-    }
-    super::reshape_to(&y, idx.shape())
-}
-
-fn check_scatter(op: &str, t: &Tensor, dim: i64, idx: &Tensor, src: Option<&Tensor>) -> Result<usize> {
-    let d = wrap_dim(op, dim, t.ndim())?;
-    check_index_dtype(op, idx)?;
-    if idx.numel() == 0 {
-        return Ok(d);
-    }
-    if let Some(s) = src {
-        same_dtype(op, t, s)?;
-    }
-    let dims = |t: &Tensor| t.ndim().max(1);
-    ensure!(
-        dims(idx) == dims(t) && src.is_none_or(|s| dims(s) == dims(t)),
-        Runtime,
-        "{op}(): Index tensor must have the same number of dimensions as self tensor and src (index {:?}, self {:?})",
-        idx.shape(),
-        t.shape()
-    );
-    for k in 0..idx.ndim() {
-        let n = idx.shape()[k];
-        ensure!(
-            (k == d || n <= t.shape()[k]) && src.is_none_or(|s| n <= s.shape()[k]),
-            Shape,
-            "{op}(): Expected index {:?} to be no larger than self {:?} apart from dimension {d} and to be no larger size than src {:?}",
-            idx.shape(),
-            t.shape(),
-            src.map(Tensor::shape)
-        );
-    }
-    Ok(d)
-}
-
-/// `src` cut to the shape of `idx`: the rest of it is not used.
-fn cut(src: &Tensor, shape: &[usize]) -> Result<Tensor> {
-    let mut s = at_least_1d(src)?;
-    for (k, n) in shape.iter().enumerate() {
-        if s.shape()[k] != *n {
-            s = super::narrow(&s, k as i64, 0, *n as i64)?;
-        }
-    }
-    Ok(s)
-}
-
-fn scatter_write(y: &Tensor, d: usize, idx: &Tensor, src: &Tensor, how: Scatter) -> Result<()> {
-    if idx.numel() == 0 {
-        return Ok(());
-    }
-    let (y, idx) = (at_least_1d(y)?, at_least_1d(idx)?);
-    let src = cut(&src.detach(), idx.shape())?;
-    y.backend()?.index(Index::Scatter { dst: y.arr(), src: src.arr(), idx: idx.arr(), dim: d, how })
-}
-
-pub fn scatter(t: &Tensor, dim: i64, idx: &Tensor, src: &Tensor, how: Scatter) -> Result<Tensor> {
-    let name = if how == Scatter::Add { "scatter_add" } else { "scatter" };
-    let d = check_scatter(name, t, dim, idx, Some(src))?;
-    let y = on_copy(t, |y| scatter_write(y, d, idx, src, how))?;
-    if needs_grad(&[t, src]) {
-        ensure!(
-            matches!(how, Scatter::Set | Scatter::Add),
-            NotImplemented,
-            "scatter: the derivative with reduce='multiply' is not implemented; use scatter_reduce or index arithmetic"
-        );
-        let from: Dims = src.shape().into();
-        autograd::attach(
-            if how == Scatter::Add { "ScatterAddBackward0" } else { "ScatterBackward0" },
-            &[t, src],
-            &[&y],
-            &[Save::Input(idx)],
-            move |cx| {
-                let (g, idx) = (cx.grad(0)?, cx.saved(0)?);
-                let dt = match (cx.needs(0), how) {
-                    (false, _) => None,
-                    (true, Scatter::Add) => Some(g.clone()),
-                    (true, _) => Some(scatter_number(&g, d as i64, idx, Scalar::Int(0))?),
-                };
-                let ds = if cx.needs(1) {
-                    let part = gather(&g, d as i64, idx)?;
-                    Some(pad_to(&part, &from)?)
-                } else {
-                    None
-                };
-                Ok(smallvec![dt, ds])
-            },
-        );
-    }
-    Ok(y)
-}
-
-/// `t` in the corner of zeros of `shape`.
-pub(super) fn pad_to(t: &Tensor, shape: &[usize]) -> Result<Tensor> {
-    if t.shape() == shape {
-        return Ok(t.clone());
-    }
-    let mut out = t.clone();
-    for (k, n) in shape.iter().enumerate() {
-        let have = out.shape()[k];
-        if have < *n {
-            let mut s: Dims = out.shape().into();
-            s[k] = n - have;
-            out = super::shape::cat(&[out.clone(), Tensor::zeros(&s, t.dtype(), t.device())?], k as i64)?;
-        }
-    }
-    Ok(out)
-}
-
-/// `scatter` of one number.
-fn scatter_number(t: &Tensor, dim: i64, idx: &Tensor, value: Scalar) -> Result<Tensor> {
-    let d = check_scatter("scatter", t, dim, idx, None)?;
-    let one = Tensor::full(&[], value, t.dtype(), t.device())?;
-    let y = on_copy(t, |y| scatter_write(y, d, idx, &super::expand_to(&one, idx.shape())?, Scatter::Set))?;
-    if needs_grad(&[t]) {
-        autograd::attach("ScatterBackward1", &[t], &[&y], &[Save::Input(idx)], move |cx| {
-            Ok(smallvec![Some(scatter_number(&cx.grad(0)?, d as i64, cx.saved(0)?, Scalar::Int(0))?)])
-        });
-    }
-    Ok(y)
-}
-
-fn reduce_kind(a: &Args, i: usize) -> Result<Scatter> {
-    match a.str_opt(i)? {
-        None => Ok(Scatter::Set),
-        Some("add") => Ok(Scatter::Add),
-        Some("multiply") => Ok(Scatter::Mul),
-        Some(r) => bail!(Runtime, "reduce argument must be either add or multiply, got '{r}'"),
-    }
-}
-
-/// `scatter` with its `src`-or-number argument.
-fn scatter_args(a: &Args, t: &Tensor) -> Result<Tensor> {
-    let (dim, idx, how) = (a.int(1)?, a.tensor(2)?, reduce_kind(a, 4)?);
-    match a.operand(3)? {
-        Operand::Tensor(s) => scatter(t, dim, idx, s, how),
-        Operand::Number(v) if how == Scatter::Set => scatter_number(t, dim, idx, v),
-        Operand::Number(v) => {
-            let one = Tensor::full(&[], v, t.dtype(), t.device())?;
-            scatter(t, dim, idx, &super::expand_to(&one, idx.shape())?, how)
+/// The number to fill with; as a tensor it must have no dimensions.
+fn fill_value(a: &Args, i: usize) -> Result<Scalar> {
+    match a.operand(i)? {
+        Operand::Number(s) => Ok(s),
+        Operand::Tensor(t) => {
+            ensure!(
+                t.ndim() == 0,
+                Runtime,
+                "index_fill_ only supports a 0-dimensional value tensor, but got tensor with {} dimension(s).",
+                t.ndim()
+            );
+            t.item()
         }
     }
 }
 
-/// The gradient of picking values at `idx` along `d` (max, sort, topk, ...): the picked places get
-/// `g`, the others 0.
-pub fn value_selecting_backward(
-    g: &Tensor,
-    d: usize,
-    idx: &Tensor,
-    shape: &[usize],
-    keepdim: bool,
-) -> Result<Tensor> {
-    if shape.is_empty() {
-        return Ok(g.clone());
+/// `index_fill` with its number-or-tensor argument; a tensor may want its gradient.
+fn index_fill_args(a: &Args, t: &Tensor) -> Result<Tensor> {
+    let (dim, idx) = (a.int(1)?, a.tensor(2)?);
+    let number = fill_value(a, 3)?;
+    let Operand::Tensor(v) = a.operand(3)? else { return index_fill(t, dim, idx, number) };
+    if !needs_grad(&[v]) {
+        return index_fill(t, dim, idx, number);
     }
-    let (g, idx) = if keepdim {
-        (g.clone(), idx.clone())
-    } else {
-        (super::unsqueeze(g, d as i64)?, super::unsqueeze(idx, d as i64)?)
-    };
-    let z = Tensor::zeros(shape, g.dtype(), g.device())?;
-    scatter(&z, d as i64, &idx, &g, Scatter::Set)
-}
-
-fn take_along_dim(t: &Tensor, idx: &Tensor, dim: Option<i64>) -> Result<Tensor> {
-    let Some(dim) = dim else { return gather(&super::reshape(t, &[-1])?, 0, &super::reshape(idx, &[-1])?) };
-    ensure!(
-        t.ndim() == idx.ndim(),
-        Runtime,
-        "torch.take_along_dim(): input and indices should have the same number of dimensions, but got {} dimensions for input, and {} dimensions for indices",
-        t.ndim(),
-        idx.ndim()
-    );
-    let d = wrap_dim("take_along_dim", dim, t.ndim())?;
-    let (mut a, mut b): (Dims, Dims) = (t.shape().into(), idx.shape().into());
-    (a[d], b[d]) = (1, 1);
-    let common = broadcast("take_along_dim", &a, &b)?;
-    (a, b) = (common.clone(), common);
-    (a[d], b[d]) = (t.shape()[d], idx.shape()[d]);
-    gather(&super::expand_to(t, &a)?, dim, &super::expand_to(idx, &b)?)
+    // By a mask, so that a position named twice counts once in the gradient.
+    let none = Tensor::zeros(t.shape(), DType::Bool, t.device())?;
+    let mask = index_fill(&none, dim, idx, Scalar::Bool(true))?;
+    super::where_(&mask, &super::to_dtype(v, t.dtype())?, t)
 }
 
 pub fn register(list: &mut Vec<Op>) {
@@ -461,7 +283,7 @@ pub fn register(list: &mut Vec<Op>) {
             in_place(
                 "index_add_",
                 t,
-                &[s],
+                &[i, s],
                 |y| {
                     if plain {
                         select_into(y, d, &at_least_1d(i)?, s, Scatter::Add)
@@ -488,8 +310,15 @@ pub fn register(list: &mut Vec<Op>) {
         "In-place `index_copy`.",
         "input: Tensor, dim: int, index: Tensor, source: Tensor",
         |a| {
-            super::copy_(a.tensor(0)?, &index_copy(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.tensor(3)?)?)?;
-            Ok(Value::Receiver)
+            let (t, dim, i, s) = (a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.tensor(3)?);
+            let d = check_select_into("index_copy_", t, dim, i, s)?;
+            in_place(
+                "index_copy_",
+                t,
+                &[i, s],
+                |y| select_into(&at_least_1d(y)?, d, &at_least_1d(i)?, &at_least_1d(s)?, Scatter::Set),
+                || index_copy(t, dim, i, s),
+            )
         }
     );
     op!(
@@ -497,70 +326,27 @@ pub fn register(list: &mut Vec<Op>) {
         "index_fill",
         FUNCTION | METHOD,
         "Fills the slices at the positions `index` along `dim` with a number.",
-        "input: Tensor, dim: int, index: Tensor, value: Number",
-        |a| Ok(index_fill(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.number(3)?)?.into())
+        "input: Tensor, dim: int, index: Tensor, value: Operand",
+        |a| Ok(index_fill_args(a, a.tensor(0)?)?.into())
     );
     op!(
         list,
         "index_fill_",
         METHOD,
         "In-place `index_fill`.",
-        "input: Tensor, dim: int, index: Tensor, value: Number",
+        "input: Tensor, dim: int, index: Tensor, value: Operand",
         |a| {
-            super::copy_(a.tensor(0)?, &index_fill(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.number(3)?)?)?;
-            Ok(Value::Receiver)
-        }
-    );
-    op!(
-        list,
-        "gather",
-        FUNCTION | METHOD | OUT,
-        "Picks elements along `dim` at the positions of an index tensor.",
-        "input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False",
-        |a| {
-            ensure!(!a.bool(3)?, NotImplemented, "gather: sparse_grad=True is not supported");
-            Ok(gather(a.tensor(0)?, a.int(1)?, a.tensor(2)?)?.into())
-        }
-    );
-    op!(list, "scatter", FUNCTION | METHOD | OUT, "Writes `src` (a tensor or number) along `dim` at the positions of an index tensor.",
-        "input: Tensor, dim: int, index: Tensor, src: Operand, *, reduce: str? = None", |a| Ok(scatter_args(a, a.tensor(0)?)?.into());
-        "input: Tensor, dim: int, index: Tensor, value: Operand, *, reduce: str? = None", |a| Ok(scatter_args(a, a.tensor(0)?)?.into()));
-    op!(list, "scatter_", METHOD, "In-place `scatter`.",
-        "input: Tensor, dim: int, index: Tensor, src: Operand, *, reduce: str? = None", |a| { super::copy_(a.tensor(0)?, &scatter_args(a, a.tensor(0)?)?)?; Ok(Value::Receiver) };
-        "input: Tensor, dim: int, index: Tensor, value: Operand, *, reduce: str? = None", |a| { super::copy_(a.tensor(0)?, &scatter_args(a, a.tensor(0)?)?)?; Ok(Value::Receiver) });
-    op!(
-        list,
-        "scatter_add",
-        FUNCTION | METHOD | OUT,
-        "Adds `src` along `dim` at the positions of an index tensor.",
-        "input: Tensor, dim: int, index: Tensor, src: Tensor",
-        |a| Ok(scatter(a.tensor(0)?, a.int(1)?, a.tensor(2)?, a.tensor(3)?, Scatter::Add)?.into())
-    );
-    op!(
-        list,
-        "scatter_add_",
-        METHOD,
-        "In-place `scatter_add`.",
-        "input: Tensor, dim: int, index: Tensor, src: Tensor",
-        |a| {
-            let (t, i, s) = (a.tensor(0)?, a.tensor(2)?, a.tensor(3)?);
-            let d = check_scatter("scatter_add_", t, a.int(1)?, i, Some(s))?;
+            let (t, i) = (a.tensor(0)?, a.tensor(2)?);
+            let value = a.operand(3)?;
+            let others: &[&Tensor] = if let Operand::Tensor(v) = &value { &[i, v] } else { &[i] };
             in_place(
-                "scatter_add_",
+                "index_fill_",
                 t,
-                &[s],
-                |y| scatter_write(y, d, i, s, Scatter::Add),
-                || scatter(t, d as i64, i, s, Scatter::Add),
+                others,
+                |y| super::copy_raw(y, &index_fill_args(a, &t.detach())?),
+                || index_fill_args(a, t),
             )
         }
-    );
-    op!(
-        list,
-        "take_along_dim",
-        FUNCTION | METHOD | OUT,
-        "`gather` with broadcasting; flattened without `dim`.",
-        "input: Tensor, indices: Tensor, dim: int? = None",
-        |a| Ok(take_along_dim(a.tensor(0)?, a.tensor(1)?, a.int_opt(2)?)?.into())
     );
     op!(
         list,
@@ -593,8 +379,14 @@ pub fn register(list: &mut Vec<Op>) {
         "In-place `masked_scatter`.",
         "input: Tensor, mask: Tensor, source: Tensor",
         |a| {
-            super::copy_(a.tensor(0)?, &masked_scatter(a.tensor(0)?, a.tensor(1)?, a.tensor(2)?)?)?;
-            Ok(Value::Receiver)
+            let (t, m, s) = (a.tensor(0)?, a.tensor(1)?, a.tensor(2)?);
+            in_place(
+                "masked_scatter_",
+                t,
+                &[m, s],
+                |y| super::copy_raw(y, &masked_scatter(&t.detach(), m, &s.detach())?),
+                || masked_scatter(t, m, s),
+            )
         }
     );
     op!(

@@ -5,6 +5,7 @@ pub mod advanced;
 pub mod arith;
 pub mod attention;
 pub mod bag;
+mod bins;
 pub mod calculus;
 pub mod complex;
 pub mod conv;
@@ -19,6 +20,7 @@ pub mod elementwise;
 pub mod embedding;
 pub mod format;
 pub mod formula;
+mod gather;
 pub mod getitem;
 pub mod grid;
 pub mod index;
@@ -28,9 +30,11 @@ pub mod linalg;
 pub mod loss;
 pub mod matmul;
 pub mod moments;
+mod multinomial;
 pub mod nn_misc;
 pub mod norm;
 pub mod optim;
+mod order;
 pub mod out;
 pub mod overlap;
 pub mod pad;
@@ -38,17 +42,21 @@ pub mod pointwise;
 pub mod polygamma;
 pub mod pool;
 mod pool_any;
+mod positions;
 pub mod rearrange;
 mod record;
 pub mod reduce;
 pub mod resample;
 mod row_tangent;
 pub mod scan_sort;
+mod scatter_reduce;
 pub mod sections;
 pub mod shape;
+mod slice_write;
 pub mod softmax;
 pub mod statistics;
 pub mod strided;
+mod unique;
 pub mod view;
 pub mod view_dtype;
 pub mod windows;
@@ -126,6 +134,18 @@ pub fn register() -> Vec<Op> {
     bag::register(&mut list);
     index::register(&mut list);
     scan_sort::register(&mut list);
+    for room in [
+        gather::register,
+        scatter_reduce::register,
+        slice_write::register,
+        positions::register,
+        order::register,
+        unique::register,
+        bins::register,
+        multinomial::register,
+    ] {
+        room(&mut list);
+    }
     linalg::register(&mut list);
     list
 }

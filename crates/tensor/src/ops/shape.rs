@@ -192,44 +192,6 @@ fn tile(t: &Tensor, times: &[i64]) -> Result<Tensor> {
     repeat(t, &full)
 }
 
-/// Each element `n` times in a row along `dim`.
-fn repeat_interleave(t: &Tensor, times: &Tensor, dim: Option<i64>, total: Option<i64>) -> Result<Tensor> {
-    ensure!(
-        matches!(times.dtype(), DType::I32 | DType::I64),
-        NotImplemented,
-        "repeat_interleave: repeats has to be Long or Int tensor, got {}",
-        times.dtype().name()
-    );
-    ensure!(times.ndim() <= 1, Runtime, "repeat_interleave: repeats must be 0-dim or 1-dim tensor");
-    let (x, d) = match dim {
-        Some(d) => (t.clone(), wrap_dim("repeat_interleave", d, t.ndim())?),
-        None => (super::reshape(t, &[-1])?, 0),
-    };
-    let n = x.shape().get(d).copied().unwrap_or(1);
-    let times = super::to_dtype(times, DType::I64)?.to_vec::<i64>()?;
-    ensure!(
-        times.len() == n || times.len() == 1,
-        Shape,
-        "repeats must have the same size as input along dim, but got repeats.size(0) = {} and input.size({d}) = {n}",
-        times.len()
-    );
-    ensure!(times.iter().all(|r| *r >= 0), Runtime, "repeats can not be negative");
-    let mut at = Vec::new();
-    for i in 0..n {
-        let r = times[if times.len() == 1 { 0 } else { i }];
-        at.extend(std::iter::repeat_n(i as i64, r as usize));
-    }
-    ensure!(
-        total.is_none_or(|n| n == at.len() as i64),
-        Runtime,
-        "repeat_interleave: Allocated size does not match required size: output_size is {}, but the repeats add up to {}",
-        total.unwrap_or(0),
-        at.len()
-    );
-    let idx = super::to_device(&Tensor::from_slice(&at, &[at.len()])?, t.device())?;
-    super::index::index_select(&x, d as i64, &idx)
-}
-
 /// All tensors expanded to their common shape.
 fn broadcast_tensors(ts: &[Tensor]) -> Result<Vec<Tensor>> {
     let mut shape = Dims::new();
@@ -297,16 +259,6 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, dims: size",
         |a| Ok(tile(a.tensor(0)?, a.ints(1)?)?.into())
     );
-    op!(list, "repeat_interleave", FUNCTION | METHOD,
-    "Each element several times in a row; with `repeats` alone, each index as often as it says.",
-    "input: Tensor, repeats: int, dim: int? = None, *, output_size: int? = None", |a| Ok(repeat_interleave(a.tensor(0)?, &Tensor::from_slice(&[a.int(1)?], &[1])?, a.int_opt(2)?, a.int_opt(3)?)?.into());
-    "input: Tensor, repeats: Tensor, dim: int? = None, *, output_size: int? = None", |a| Ok(repeat_interleave(a.tensor(0)?, a.tensor(1)?, a.int_opt(2)?, a.int_opt(3)?)?.into());
-    "repeats: Tensor, *, output_size: int? = None", |a| {
-        let r = a.tensor(0)?;
-        let (zero, one) = (pyrite_core::Scalar::Int(0), pyrite_core::Scalar::Int(1));
-        let index = super::create::arange(zero, pyrite_core::Scalar::Int(r.numel() as i64), one, r.dtype(), r.device())?;
-        Ok(repeat_interleave(&index, r, Some(0), a.int_opt(1)?)?.into())
-    });
     op!(
         list,
         "broadcast_tensors",

@@ -1,0 +1,77 @@
+//! Elements as unsigned numbers in the wanted order: NaN above everything, -0 equal to 0.
+
+use pyrite_core::dtype::Bool8;
+use pyrite_core::half::{bf16, f16};
+
+/// An element as an unsigned number in the same order.
+pub trait Key: Copy + Send + Sync + 'static {
+    /// Bits of the key.
+    const BITS: u32;
+    const FLOAT: bool = false;
+    fn key(self) -> u64;
+    /// Back from a key; `None` where several elements share one (NaNs, the two zeros).
+    fn element(key: u64) -> Option<Self>;
+}
+
+macro_rules! unsigned {
+    ($($t:ty)*) => { $(
+        impl Key for $t {
+            const BITS: u32 = <$t>::BITS;
+            #[inline(always)]
+            fn key(self) -> u64 { self as u64 }
+            #[inline(always)]
+            fn element(key: u64) -> Option<Self> { Some(key as $t) }
+        }
+    )* };
+}
+unsigned!(u8 u16 u32 u64);
+macro_rules! signed {
+    ($($t:ty, $u:ty;)*) => { $(
+        impl Key for $t {
+            const BITS: u32 = <$t>::BITS;
+            #[inline(always)]
+            fn key(self) -> u64 { (self as $u ^ <$t>::MIN as $u) as u64 }
+            #[inline(always)]
+            fn element(key: u64) -> Option<Self> { Some((key as $u ^ <$t>::MIN as $u) as $t) }
+        }
+    )* };
+}
+signed!(i8, u8; i16, u16; i32, u32; i64, u64;);
+macro_rules! float {
+    ($($t:ty, $u:ty;)*) => { $(
+        impl Key for $t {
+            const BITS: u32 = <$u>::BITS;
+            const FLOAT: bool = true;
+            #[inline(always)]
+            fn key(self) -> u64 {
+                const TOP: $u = 1 << (<$u>::BITS - 1);
+                let b = self.to_bits();
+                let b = if b == TOP { 0 } else { b };
+                // Negative numbers count downwards.
+                let k = if b & TOP != 0 { !b } else { b | TOP };
+                if self.is_nan() { <$u>::MAX as u64 } else { k as u64 }
+            }
+            #[inline(always)]
+            fn element(key: u64) -> Option<Self> {
+                const TOP: $u = 1 << (<$u>::BITS - 1);
+                let k = key as $u;
+                if k == TOP || k == <$u>::MAX {
+                    return None;
+                }
+                Some(<$t>::from_bits(if k & TOP != 0 { k ^ TOP } else { !k }))
+            }
+        }
+    )* };
+}
+float!(f16, u16; bf16, u16; f32, u32; f64, u64;);
+impl Key for Bool8 {
+    const BITS: u32 = 8;
+    #[inline(always)]
+    fn key(self) -> u64 {
+        (self.0 != 0) as u64
+    }
+    #[inline(always)]
+    fn element(key: u64) -> Option<Self> {
+        Some(Bool8(key as u8))
+    }
+}
