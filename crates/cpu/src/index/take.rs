@@ -148,7 +148,6 @@ pub fn take(dst: Arr, src: Arr, idx: &[Arr], dims: &[usize]) -> Result<()> {
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
             let (mut i, end) = (c * each, p.positions.min((c + 1) * each));
             if let Some(simple) = p.simple() {
-                // SAFETY: offsets of positions inside the arrays, indices checked.
                 return wide(
                     #[inline(always)]
                     || {
@@ -157,7 +156,10 @@ pub fn take(dst: Arr, src: Arr, idx: &[Arr], dims: &[usize]) -> Result<()> {
                             end,
                             &bad,
                             #[inline(always)]
-                            |oa, ob| unsafe { d.offset(oa).write_unaligned(s.offset(ob).read_unaligned()) },
+                            |oa, ob| {
+                                // SAFETY: offsets of positions inside the arrays, indices checked.
+                                unsafe { d.offset(oa).write_unaligned(s.offset(ob).read_unaligned()) }
+                            },
                         )
                     },
                 );
@@ -208,7 +210,6 @@ pub fn put(dst: Arr, src: Arr, idx: &[Arr], dims: &[usize], how: Scatter) -> Res
             if let Some(simple) = p.simple() {
                 macro_rules! each {
                     ($f:expr) => {
-                        // SAFETY: as in `take`; this is the only chunk.
                         wide(
                             #[inline(always)]
                             || {
@@ -217,12 +218,13 @@ pub fn put(dst: Arr, src: Arr, idx: &[Arr], dims: &[usize], how: Scatter) -> Res
                                     p.positions,
                                     &bad,
                                     #[inline(always)]
-                                    |oa, ob| unsafe {
-                                        let to = d.offset(ob);
-                                        to.write_unaligned($f(
-                                            to.read_unaligned(),
-                                            s.offset(oa).read_unaligned(),
-                                        ));
+                                    |oa, ob| {
+                                        // SAFETY: as in `take`; this is the only chunk.
+                                        unsafe {
+                                            let to = d.offset(ob);
+                                            let v = s.offset(oa).read_unaligned();
+                                            to.write_unaligned($f(to.read_unaligned(), v));
+                                        }
                                     },
                                 )
                             },

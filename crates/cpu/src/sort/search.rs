@@ -100,7 +100,7 @@ pub fn search(dst: Arr, seq: Arr, values: Arr, sorter: Option<Arr>, right: bool)
     let step = seq.strides[seq.shape.len() - 1];
     // Lines of values: all of them for a vector.
     let per = if lined { values.shape[r - 1] } else { values.numel() };
-    let lines = if per == 0 { 0 } else { values.numel() / per };
+    let lines = values.numel().checked_div(per).unwrap_or(0);
     let outer = |s: &[isize], shape: &[usize], l: usize| {
         if lined { offset(&shape[..r - 1], &s[..r - 1], l) } else { 0 }
     };

@@ -80,9 +80,9 @@ fn write(y: &Tensor, d: usize, idx: &Tensor, src: &Tensor, how: How, include_sel
     if how == How::Mean {
         let n = counts(y.shape(), d, idx, include_self)?;
         let mean = if y.dtype().is_int() {
-            super::floor_divide(&*y, &n)?
+            super::floor_divide(y, &n)?
         } else {
-            super::div(&*y, &super::to_dtype(&n, y.dtype())?)?
+            super::div(y, &super::to_dtype(&n, y.dtype())?)?
         };
         super::copy_raw(y, &mean)?;
     }
