@@ -371,6 +371,33 @@ pub enum Random {
     },
 }
 
+/// What a Fourier transform reads and writes. "Half" is the spectrum of a real signal: `n / 2 + 1` points.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FftKind {
+    /// `n` points to `n` points; a real source has no imaginary part, a real destination drops it.
+    Complex,
+    /// `n` real points to the half spectrum.
+    RealToHalf,
+    /// A half spectrum to `n` real points; the imaginary parts of its ends count as 0.
+    HalfToReal,
+}
+
+/// A transform along `dim`, unnormalised but for the factors. Both arrays have one precision; their
+/// shapes agree except in `dim`, where the source is cut or filled with zeros to what `n` asks for, and
+/// the destination likewise. They do not overlap, or are the same array.
+pub struct Fft<'a> {
+    pub kind: FftKind,
+    pub dst: Arr<'a>,
+    pub src: Arr<'a>,
+    pub dim: usize,
+    pub n: usize,
+    /// The sign of the exponent: minus if forward. (The natural one of `HalfToReal` is plus.)
+    pub forward: bool,
+    pub scale: f64,
+    /// A further factor for those points of a half spectrum that have a mirror image.
+    pub inner: f64,
+}
+
 /// One parameter's buffers for a fused optimizer step; all dense, same length. Which of `state` are
 /// used depends on the step.
 pub struct OptimParam<'a> {
@@ -476,6 +503,7 @@ pub trait Backend: Send + Sync {
     /// `y = keep ? x * scale : 0`, `mask = keep`, keep with probability `1 - p`.
     fn dropout(&self, at: Philox, p: f64, x: Arr, y: Arr, mask: Arr) -> Result<()>;
     fn optim(&self, step: OptimStep, params: &[OptimParam]) -> Result<()>;
+    fn fft(&self, f: &Fft) -> Result<()>;
     /// Memory statistics by name, as in `cuda.memory_stats`.
     fn memory_stats(&self) -> Vec<(&'static str, u64)>;
     /// Returns cached blocks to the system.

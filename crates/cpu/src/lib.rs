@@ -10,6 +10,7 @@ pub mod conv;
 pub mod conv2d;
 pub mod copy;
 pub mod ctc;
+pub mod fft;
 pub mod gemm;
 pub mod grid;
 pub mod index;
@@ -152,6 +153,9 @@ impl Backend for Cpu {
     }
     fn optim(&self, step: OptimStep, params: &[OptimParam]) -> Result<()> {
         optim::step(step, params)
+    }
+    fn fft(&self, f: &Fft) -> Result<()> {
+        fft::run(f)
     }
     fn memory_stats(&self) -> Vec<(&'static str, u64)> {
         let s = alloc::stats();

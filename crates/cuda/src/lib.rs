@@ -163,6 +163,9 @@ impl Backend for Cuda {
     fn optim(&self, step: OptimStep, params: &[OptimParam]) -> Result<()> {
         optim::optim(self, step, params)
     }
+    fn fft(&self, _: &pyrite_core::backend::Fft) -> Result<()> {
+        unsupported(self.device, "the Fourier transform")
+    }
     fn memory_stats(&self) -> Vec<(&'static str, u64)> {
         let s = self.stats();
         vec![

@@ -19,6 +19,7 @@ pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
 pub mod format;
+pub mod fft;
 pub mod formula;
 mod gather;
 pub mod getitem;
@@ -119,6 +120,7 @@ pub fn register() -> Vec<Op> {
     softmax::register(&mut list);
     norm::register(&mut list);
     loss::register(&mut list);
+    fft::register(&mut list);
     conv::register(&mut list);
     polygamma::register(&mut list);
     pool::register(&mut list);
