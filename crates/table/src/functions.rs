@@ -74,7 +74,9 @@ pub fn functions(ts: TokenStream) -> Result<TokenStream> {
                     names.push_str(&format!("(\"{name}\", {}),", list.len()));
                 }
                 i += 7;
-                rust.extend("#[allow(clippy::all, clippy::pedantic)]".parse::<TokenStream>().unwrap_or_default());
+                rust.extend(
+                    "#[allow(clippy::all, clippy::pedantic)]".parse::<TokenStream>().unwrap_or_default(),
+                );
                 rust.extend(tokens[start..i].iter().cloned());
             }
             _ => return Err(Error(span, "expected `fn` or `const`".into())),
@@ -128,7 +130,9 @@ fn body(tokens: &[TokenTree], c: &mut String) -> Result<()> {
                     c.push_str(&format!("{kind} {n} "));
                 }
                 w @ ("if" | "while") => {
-                    let end = tokens[i..].iter().position(|t| matches!(t, TokenTree::Group(g) if g.delimiter() == Delimiter::Brace));
+                    let end = tokens[i..]
+                        .iter()
+                        .position(|t| matches!(t, TokenTree::Group(g) if g.delimiter() == Delimiter::Brace));
                     let Some(end) = end.map(|n| i + n) else {
                         return Err(Error(id.span(), "expected `{`".into()));
                     };

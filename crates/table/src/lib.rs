@@ -15,6 +15,7 @@
 //! ```
 
 mod emit;
+mod functions;
 mod parse;
 
 use proc_macro::TokenStream;
@@ -30,4 +31,10 @@ pub fn rows(input: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn reductions(input: TokenStream) -> TokenStream {
     parse::reductions(input).map(|r| emit::reductions(&r)).unwrap_or_else(|e| e.into_compile_error())
+}
+
+/// Scalar functions of f64, kept as they are and printed as C: `CUDA` is their text.
+#[proc_macro]
+pub fn functions(input: TokenStream) -> TokenStream {
+    functions::functions(input).unwrap_or_else(|e| e.into_compile_error())
 }
