@@ -38,7 +38,7 @@ class Op:
 
     @property
     def function(self):
-        return getattr(torch, self.name, None) or getattr(F, self.name)
+        return getattr(torch, self.name, None) or getattr(F, self.name, None) or getattr(torch.special, self.name)
 
     @property
     def method(self):
@@ -90,6 +90,25 @@ def trunc_divide(a, b):
 
 def lerp(a, b, w):
     return a + w * (b - a)
+
+
+def polynomial(f, scale=1):
+    """Of the order cut to an integer, 0 below 0; ``scale`` 2 is the shifted one."""
+
+    def ref(x, n):
+        whole = np.where(np.isfinite(n), np.trunc(n), -1).astype(np.int64)
+        x = np.asarray(x, dtype=np.float64)
+        return np.where(whole < 0, 0.0, f(np.maximum(whole, 0), scale * x - (scale - 1)))
+
+    return ref
+
+
+def chebyshev_v(n, x):
+    return special.eval_chebyu(n, x) - np.where(n > 0, special.eval_chebyu(np.maximum(n - 1, 0), x), 0)
+
+
+def chebyshev_w(n, x):
+    return special.eval_chebyu(n, x) + np.where(n > 0, special.eval_chebyu(np.maximum(n - 1, 0), x), 0)
 
 
 UNARY = [
@@ -181,6 +200,48 @@ UNARY = [
     Op("pow", np.sqrt, kwargs={"exponent": 0.5}, sample=(0.1, 4.0)),
 ]  # fmt: skip
 
+BESSEL = (0.5, 5.0)
+SPECIAL = [
+    Op("i0", special.i0),
+    Op("i0e", special.i0e),
+    Op("i1", special.i1),
+    Op("i1e", special.i1e),
+    Op("bessel_j0", special.j0, slack=4),
+    Op("bessel_j1", special.j1, slack=4),
+    Op("bessel_y0", special.y0, sample=BESSEL, slack=8),
+    Op("bessel_y1", special.y1, sample=BESSEL, slack=8),
+    Op("modified_bessel_i0", special.i0),
+    Op("modified_bessel_i1", special.i1),
+    Op("modified_bessel_k0", special.k0, sample=BESSEL),
+    Op("modified_bessel_k1", special.k1, sample=BESSEL),
+    Op("scaled_modified_bessel_k0", special.k0e, sample=BESSEL),
+    Op("scaled_modified_bessel_k1", special.k1e, sample=BESSEL),
+    Op("spherical_bessel_j0", lambda x: special.spherical_jn(0, x), slack=8),
+    Op("airy_ai", lambda x: special.airy(x)[0], grad=False, slack=8),
+    Op("erfcx", special.erfcx),
+    Op("ndtr", special.ndtr),
+    Op("log_ndtr", special.log_ndtr),
+    Op("ndtri", special.ndtri, sample=(0.05, 0.95), slack=4),
+    Op("entr", special.entr, sample=(0.1, 3.0), slack=4),
+    Op("xlog1py", special.xlog1py, 2, sample=(0.2, 3.0), slack=4),
+    Op("zeta", special.zeta, 2, sample=(1.5, 6.0), grad=False),
+    Op("igamma", special.gammainc, 2, sample=(0.5, 5.0), grad=False),
+    Op("igammac", special.gammaincc, 2, sample=(0.5, 5.0), grad=False),
+    Op("ldexp", lambda a, b: a * 2.0**b, 2),
+    Op("chebyshev_polynomial_t", polynomial(special.eval_chebyt), 2, sample=(0, 4), grad=False, slack=8),
+    Op("chebyshev_polynomial_u", polynomial(special.eval_chebyu), 2, sample=(0, 4), grad=False, slack=8),
+    Op("chebyshev_polynomial_v", polynomial(chebyshev_v), 2, sample=(0, 4), grad=False, slack=8),
+    Op("chebyshev_polynomial_w", polynomial(chebyshev_w), 2, sample=(0, 4), grad=False, slack=8),
+    Op("shifted_chebyshev_polynomial_t", polynomial(special.eval_chebyt, 2), 2, sample=(0, 4), grad=False, slack=8),
+    Op("shifted_chebyshev_polynomial_u", polynomial(special.eval_chebyu, 2), 2, sample=(0, 4), grad=False, slack=8),
+    Op("shifted_chebyshev_polynomial_v", polynomial(chebyshev_v, 2), 2, sample=(0, 4), grad=False, slack=8),
+    Op("shifted_chebyshev_polynomial_w", polynomial(chebyshev_w, 2), 2, sample=(0, 4), grad=False, slack=8),
+    Op("hermite_polynomial_h", polynomial(special.eval_hermite), 2, sample=(0, 4), grad=False, slack=8),
+    Op("hermite_polynomial_he", polynomial(special.eval_hermitenorm), 2, sample=(0, 4), grad=False, slack=8),
+    Op("laguerre_polynomial_l", polynomial(special.eval_laguerre), 2, sample=(0, 4), grad=False, slack=8),
+    Op("legendre_polynomial_p", polynomial(special.eval_legendre), 2, sample=(0, 4), grad=False, slack=8),
+]  # fmt: skip
+
 POSITIVE = (1.0, 9.0)
 BINARY = [
     Op("add", np.add, 2, takes=NUM),
@@ -226,6 +287,7 @@ BINARY = [
     Op("bitwise_left_shift", np.left_shift, 2, takes=INT, sample=(0, 6), note="no bool"),
     Op("bitwise_right_shift", np.right_shift, 2, takes=INT, sample=(0, 6), note="no bool"),
     Op("gcd", np.gcd, 2, takes=INT, sample=(0, 100), note="no bool"),
+    Op("lcm", np.lcm, 2, takes=INT, sample=(0, 10), note="no bool"),
 ]  # fmt: skip
 
 TERNARY = [
@@ -246,9 +308,12 @@ INTERNAL = {
     "gelu_tanh": "gelu",
     "nan_to_num_scalars": "nan_to_num",
     "prelu_kernel": "prelu",
+    "polygamma": "polygamma",
+    "frexp_mantissa": "frexp",
+    "frexp_exponent": "frexp",
 }
 
-OPS = [*UNARY, *BINARY, *TERNARY]
+OPS = [*UNARY, *BINARY, *TERNARY, *SPECIAL]
 
 
 @dataclass(frozen=True)

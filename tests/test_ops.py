@@ -192,8 +192,8 @@ def test_a_python_number_equals_a_tensor(op):
 
 # These take tensors only, in PyTorch too.
 TENSORS_ONLY = frozenset(
-    "logaddexp logaddexp2 atan2 hypot nextafter maximum minimum fmax fmin heaviside gcd logical_and logical_or "
-    "logical_xor".split()
+    "logaddexp logaddexp2 atan2 hypot nextafter maximum minimum fmax fmin heaviside gcd lcm logical_and logical_or "
+    "logical_xor igamma igammac ldexp".split()
 )
 
 

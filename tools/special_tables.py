@@ -177,7 +177,11 @@ def tables():
 
     for name, lo, hi in [("A", "1.9", 4), ("B", 4, 10), ("C", 10, 39)]:
         yield f"`ndtri(p) + r`, r = sqrt(-2 log p), on {lo}..{hi}.", f"NDTRI_TAIL_{name}", between(tail, mp.mpf(lo), hi)
-    yield "`lgamma(1 + a) / a` on 0..1.", "LGAMMA1P", between(lambda a: mp.loggamma(1 + a) / a if a else -mp.euler, 0, 1)
+    yield (
+        "`lgamma(1 + a) / a` on 0..1.",
+        "LGAMMA1P",
+        between(lambda a: mp.loggamma(1 + a) / a if a else -mp.euler, 0, 1),
+    )
     yield (
         "`(m - log(1 + m)) / m^2` on -0.4..0.4.",
         "LOG1PMX",
@@ -185,11 +189,23 @@ def tables():
     )
     yield "Temme's expansion: 20 rows of 18.", "TEMME", temme(20, 18)
     one = zeta_of(mp.mpf(1))
-    yield "Ai right of 1, in 1/z on 1/4..1.5.", "AIRY_NEAR", between(lambda u: airy_right(1 / u), mp.mpf(1) / 4, 1 / one)
+    yield (
+        "Ai right of 1, in 1/z on 1/4..1.5.",
+        "AIRY_NEAR",
+        between(lambda u: airy_right(1 / u), mp.mpf(1) / 4, 1 / one),
+    )
     yield "Ai where z is above 4.", "AIRY_FAR", far(airy_right, 4)
     top = 1 / zeta_of(mp.mpf(5) / 2) ** 2
-    yield "Ai left of -2.5: with the sine, in 1/z^2.", "AIRY_P", between(lambda s: airy_left(1 / mp.sqrt(s), "P"), 0, top)
-    yield "Ai left of -2.5: with the cosine, times z.", "AIRY_Q", between(lambda s: airy_left(1 / mp.sqrt(s), "Q"), 0, top)
+    yield (
+        "Ai left of -2.5: with the sine, in 1/z^2.",
+        "AIRY_P",
+        between(lambda s: airy_left(1 / mp.sqrt(s), "P"), 0, top),
+    )
+    yield (
+        "Ai left of -2.5: with the cosine, times z.",
+        "AIRY_Q",
+        between(lambda s: airy_left(1 / mp.sqrt(s), "Q"), 0, top),
+    )
 
 
 def main():

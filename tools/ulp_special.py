@@ -52,9 +52,7 @@ def _start(p):
 def erfcx(x):
     with mp.workdps(40 + int(min(abs(x), 1000) ** 2 / 2.2) if 0 < x < 30 else 40):
         if x > 30:
-            return sum(
-                (-1) ** k * mp.fac2(2 * k - 1) / (2 * x * x) ** k for k in range(12)
-            ) / (x * mp.sqrt(mp.pi))
+            return sum((-1) ** k * mp.fac2(2 * k - 1) / (2 * x * x) ** k for k in range(12)) / (x * mp.sqrt(mp.pi))
         return mp.exp(x * x) * mp.erfc(x)
 
 

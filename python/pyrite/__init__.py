@@ -29,6 +29,7 @@ from .autograd.grad_mode import (
     no_grad,
     set_grad_enabled,
 )
+from .signal.windows import bartlett_window, blackman_window, hamming_window, hann_window, kaiser_window
 from .version import __version__
 
 TYPE_CHECKING = False

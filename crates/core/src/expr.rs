@@ -79,6 +79,8 @@ pub trait Int:
     /// `a >> b`, arithmetic for signed types; over-wide shifts saturate.
     fn shr(a: Self, b: Self) -> Self;
     fn gcd(a: Self, b: Self) -> Self;
+    /// The least common multiple, not negative; 0 if either is 0.
+    fn lcm(a: Self, b: Self) -> Self;
 }
 
 /// Floating and complex lane types.
@@ -128,6 +130,10 @@ pub trait Float: Num + Field {
     fn nextafter(a: Self, b: Self) -> Self;
     /// True where the sign bit is set (also for -0.0 and negative NaN).
     fn signbit(self) -> Self::M;
+    /// A function of one f64, lane by lane.
+    fn each(self, f: fn(f64) -> f64) -> Self;
+    /// A function of two.
+    fn each2(a: Self, b: Self, f: fn(f64, f64) -> f64) -> Self;
 }
 
 /// The vocabulary as free functions: what a row's text calls. The names are the same in
@@ -147,10 +153,29 @@ pub mod vocab {
             pub fn $f<V: $b>(a: V, b: V) -> V { V::$f(a, b) }
         )* };
     }
+    macro_rules! rare {
+        ($($f:ident)*; $($g:ident)*) => {
+            $(
+                #[inline(always)]
+                pub fn $f<V: Float>(x: V) -> V { V::each(x, pyrite_special::$f) }
+            )*
+            $(
+                #[inline(always)]
+                pub fn $g<V: Float>(a: V, b: V) -> V { V::each2(a, b, pyrite_special::$g) }
+            )*
+        };
+    }
+    rare!(i0 i0e i1 i1e bessel_j0 bessel_j1 bessel_y0 bessel_y1 modified_bessel_k0 modified_bessel_k1
+        scaled_modified_bessel_k0 scaled_modified_bessel_k1 airy_ai erfcx ndtr log_ndtr ndtri
+        frexp_mantissa frexp_exponent power_of_two;
+        zeta polygamma gammainc gammaincc chebyshev_polynomial_t chebyshev_polynomial_u
+        chebyshev_polynomial_v chebyshev_polynomial_w shifted_chebyshev_polynomial_t
+        shifted_chebyshev_polynomial_u shifted_chebyshev_polynomial_v shifted_chebyshev_polynomial_w
+        hermite_polynomial_h hermite_polynomial_he laguerre_polynomial_l legendre_polynomial_p);
     unary!(Ring: abs conj);
     binary!(Ring: pow);
     binary!(Num: maximum minimum fmod trunc_div floor_div remainder);
-    binary!(Int: shl shr gcd);
+    binary!(Int: shl shr gcd lcm);
     unary!(Field: sqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh
         asinh acosh atanh sigmoid);
     unary!(Float: floor ceil trunc round erf erfc erfinv lgamma digamma);

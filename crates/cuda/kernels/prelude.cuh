@@ -339,6 +339,10 @@ struct Vocab {
         }
         return A(x);
     }
+    METHOD A lcm(A a, A b) {
+        A g = gcd(a, b);
+        return g == 0 ? g : A((u64)trunc_div(abs(a), g) * (u64)abs(b));
+    }
 #endif
 };
 

@@ -7,7 +7,7 @@ use crate::device::Cuda;
 use crate::source::{self, Key};
 use pyrite_core::backend::{Arr, Formula};
 use pyrite_core::plan::{MAX_DIMS, MAX_OPERANDS, Plan};
-use pyrite_core::rows::RowId;
+use pyrite_core::rows::{RowId, flag};
 use pyrite_core::{DType, Result, Scalar, bail, ensure};
 
 pub const FAMILY_MAP: u8 = 1;
@@ -50,6 +50,9 @@ pub fn map(
     let kernels = c.kernel(map_key(id, formula, compute, dtypes), || {
         let name = source::map_name(row, formula, compute, dtypes);
         let mut text = source::begin(compute, &[source::MAP])?;
+        if row.has(flag::RARE) {
+            text.push_str(&pyrite_special::cuda());
+        }
         text.push_str(&source::map_kernels(row, formula, compute, dtypes)?);
         Ok((name.clone(), text, vec![format!("{name}_c"), format!("{name}_s")]))
     })?;
@@ -192,6 +195,9 @@ pub fn warmup(c: &Cuda, dtype: DType) -> Result<usize> {
 pub fn all_rows(dtype: DType) -> Result<(String, Vec<(u64, String)>)> {
     let compute = dtype.compute();
     let mut text = source::begin(compute, &[source::MAP])?;
+    if compute.is_float() {
+        text.push_str(&pyrite_special::cuda());
+    }
     let mut kernels = Vec::new();
     for row in pyrite_core::rows::ROWS {
         if !row.class.takes(compute) {
@@ -207,7 +213,7 @@ pub fn all_rows(dtype: DType) -> Result<(String, Vec<(u64, String)>)> {
                 dtypes[0] = DType::Bool;
             }
             // The drivers pass conditions as bool tensors.
-            if row.has(pyrite_core::rows::flag::CONDITION) {
+            if row.has(flag::CONDITION) {
                 let names: Vec<&str> = match formula {
                     Formula::Forward => row.inputs.to_vec(),
                     Formula::Grad(i) => std::iter::once("g")

@@ -2,7 +2,7 @@
 //! table's texts wrapped in structs. New rows need nothing here.
 
 use pyrite_core::backend::{ArgOp, Formula, ReduceOp};
-use pyrite_core::rows::{Row, Text, Use};
+use pyrite_core::rows::{Row, Text, Use, flag};
 use pyrite_core::{DType, Result, bail};
 use std::fmt::Write;
 
@@ -148,7 +148,8 @@ pub fn map_kernels(row: &Row, formula: Formula, compute: DType, dtypes: &[DType]
     let name = map_name(row, formula, compute, dtypes);
     let n = dtypes.len();
     let mask = row.bool_out && formula == Formula::Forward;
-    let mut s = format!("struct r_{name} : Vocab {{\n");
+    let base = if row.has(flag::RARE) { "Special" } else { "Vocab" };
+    let mut s = format!("struct r_{name} : {base} {{\n");
     for (i, d) in dtypes.iter().enumerate() {
         let _ = writeln!(s, "    typedef {} T{i};", storage(*d));
     }

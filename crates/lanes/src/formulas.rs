@@ -274,7 +274,20 @@ macro_rules! class {
         floats::<$r>($d, $i).or_else(|| ints::<$r>($d, $i)).or_else(|| bools::<$r>($d, $i))
     };
 }
+/// Rows that call functions of `pyrite-special`: one plain loop per float type, since the call in it
+/// takes longer than anything an instruction set could save.
+fn rare<R: Run<S<f32>> + Run<S<f64>>>(d: DType) -> Option<Kernel> {
+    match d {
+        DType::F32 => Some(plain_f32::run::<S<f32>, R>),
+        DType::F64 => Some(plain_f64::run::<S<f64>, R>),
+        _ => None,
+    }
+}
+
 macro_rules! forward {
+    (float rare same $f:ty, $d:expr, $i:expr) => {
+        rare::<Same<$f>>($d)
+    };
     ($class:ident real same $f:ty, $d:expr, $i:expr) => {
         class!($class Same<$f>, $d, $i)
     };
@@ -289,6 +302,9 @@ macro_rules! forward {
     };
 }
 macro_rules! gradient {
+    (rare $f:ty, $d:expr, $i:expr) => {
+        rare::<Same<$f>>($d)
+    };
     (real $f:ty, $d:expr, $i:expr) => {
         floats::<Same<$f>>($d, $i)
     };

@@ -170,14 +170,12 @@ pyrite_table::functions! {
         let z = 2.0 * p / 3.0;
         let zl = (fma(-3.0, z, 2.0 * p) + 2.0 * rest) / 3.0;
         if x > 0.0 {
-            let mut f = 0.0;
+            let e = HALF_INVERSE_ROOT_PI * exp(-z) * (1.0 - zl) / sqrt(r);
             if z < 4.0 {
                 // In 1/z on 1/4..1.5.
-                f = series((1.0 / z - 0.875) / 0.625, &AIRY_NEAR);
-            } else {
-                f = series(8.0 / z - 1.0, &AIRY_FAR);
+                return e * series((1.0 / z - 0.875) / 0.625, &AIRY_NEAR);
             }
-            return HALF_INVERSE_ROOT_PI * exp(-z) * (1.0 - zl) * f / sqrt(r);
+            return e * series(8.0 / z - 1.0, &AIRY_FAR);
         }
         let s0 = sin(z);
         let c0 = cos(z);

@@ -25,14 +25,17 @@ pub use zeta::*;
 const HEAD: &str = "
 #ifdef PYRITE_EMULATE
 #define SP_TABLE static const
+#define SP_FN static inline
 #else
 #define SP_TABLE static __device__ const
+// Large and rare: one copy per module.
+#define SP_FN static __device__ __noinline__
 #endif
 namespace sp {
 #define INFINITE (bits_as<double>(0x7ff0000000000000ull))
 #define UNDEFINED (bits_as<double>(0x7ff8000000000000ull))
 // Clenshaw's sum of a Chebyshev series.
-template <int N> DEVICE double series(double x, const double (&c)[N]) {
+template <int N> SP_FN double series(double x, const double (&c)[N]) {
     double a = 0, b = 0;
     for (int i = N - 1; i > 0; i--) {
         double t = 2 * x * a - b + c[i];

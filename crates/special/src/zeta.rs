@@ -102,4 +102,9 @@ pyrite_table::functions! {
         }
         return sign * tgamma(n + 1.0) * z;
     }
+
+    /// 2 to the power x, exact where that is a number of the format.
+    pub fn power_of_two(x: f64) -> f64 {
+        return pow(2.0, x);
+    }
 }

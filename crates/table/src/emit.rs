@@ -173,7 +173,7 @@ pub fn rows(rows: &[Row]) -> TokenStream {
             list,
             "[r#{name} {n} {} {} {} {{{grad_types} }}]",
             r.class,
-            kind(complex),
+            if r.flags.iter().any(|f| f == "rare") { "rare" } else { kind(complex) },
             if r.bool_out { "mask" } else { "same" }
         );
     }
@@ -182,7 +182,7 @@ pub fn rows(rows: &[Row]) -> TokenStream {
     )));
     out.extend(parse(&format!("/// The rows' ids by name.\n#[allow(missing_docs)] pub mod id {{ {ids} }}")));
     out.extend(parse(&format!(
-        "/// Calls `$cb!` with `[module id class complex|real same|mask {{ GradI i ... }}]` for every row.
+        "/// Calls `$cb!` with `[module id class complex|real|rare same|mask {{ GradI i ... }}]` for every row.
          #[macro_export] macro_rules! for_each_row {{ ($cb:ident) => {{ $cb! {{ {list} }} }} }}"
     )));
     out

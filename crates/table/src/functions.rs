@@ -67,7 +67,7 @@ pub fn functions(ts: TokenStream) -> Result<TokenStream> {
                         Ok(format!("double {}", self::name(p.get(at))?))
                     })
                     .collect::<Result<_>>()?;
-                c.push_str(&format!("DEVICE double {name}({}) {{\n", list.join(", ")));
+                c.push_str(&format!("SP_FN double {name}({}) {{\n", list.join(", ")));
                 body(&code.stream().into_iter().collect::<Vec<_>>(), &mut c)?;
                 c.push_str("\n}\n");
                 if public {
@@ -84,7 +84,7 @@ pub fn functions(ts: TokenStream) -> Result<TokenStream> {
     }
     let text = proc_macro::Literal::string(&c).to_string();
     let tail = format!(
-        "/// The items above in C.\npub const CUDA: &str = {text};\n/// Name and arity of the public ones.\npub const NAMES: &[(&str, usize)] = &[{names}];"
+        "/// The items above in C.\npub(crate) const CUDA: &str = {text};\n#[allow(dead_code)]\n/// Name and arity of the public ones.\npub(crate) const NAMES: &[(&str, usize)] = &[{names}];"
     );
     rust.extend(tail.parse::<TokenStream>().unwrap_or_default());
     Ok(rust)

@@ -61,8 +61,50 @@ const FUNCTIONS: &[(&str, usize)] = &[
     ("both", 2),
     ("either", 2),
     ("differ", 2),
+    ("lcm", 2),
     ("fma", 3),
     ("select", 3),
+];
+
+/// Functions of `pyrite-special`, with arity: a formula that calls one runs element by element, in one
+/// loop that no instruction set has a copy of.
+const RARE: &[(&str, usize)] = &[
+    ("i0", 1),
+    ("i0e", 1),
+    ("i1", 1),
+    ("i1e", 1),
+    ("bessel_j0", 1),
+    ("bessel_j1", 1),
+    ("bessel_y0", 1),
+    ("bessel_y1", 1),
+    ("modified_bessel_k0", 1),
+    ("modified_bessel_k1", 1),
+    ("scaled_modified_bessel_k0", 1),
+    ("scaled_modified_bessel_k1", 1),
+    ("airy_ai", 1),
+    ("erfcx", 1),
+    ("ndtr", 1),
+    ("log_ndtr", 1),
+    ("ndtri", 1),
+    ("frexp_mantissa", 1),
+    ("frexp_exponent", 1),
+    ("power_of_two", 1),
+    ("zeta", 2),
+    ("polygamma", 2),
+    ("gammainc", 2),
+    ("gammaincc", 2),
+    ("chebyshev_polynomial_t", 2),
+    ("chebyshev_polynomial_u", 2),
+    ("chebyshev_polynomial_v", 2),
+    ("chebyshev_polynomial_w", 2),
+    ("shifted_chebyshev_polynomial_t", 2),
+    ("shifted_chebyshev_polynomial_u", 2),
+    ("shifted_chebyshev_polynomial_v", 2),
+    ("shifted_chebyshev_polynomial_w", 2),
+    ("hermite_polynomial_h", 2),
+    ("hermite_polynomial_he", 2),
+    ("laguerre_polynomial_l", 2),
+    ("legendre_polynomial_p", 2),
 ];
 
 /// Constants a formula may name.
@@ -94,6 +136,17 @@ pub struct Formula {
     pub cuda: String,
     pub names: Vec<String>,
     pub lets: Vec<(Ident, TokenStream, String, String)>,
+}
+
+impl Formula {
+    /// Does it call one of the rare functions?
+    fn is_rare(&self) -> bool {
+        let calls = |text: &str, name: &str| {
+            text.match_indices(&format!("{name}("))
+                .any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+        };
+        RARE.iter().any(|(f, _)| calls(&self.text, f) || self.lets.iter().any(|l| calls(&l.2, f)))
+    }
 }
 
 pub struct Row {
@@ -301,7 +354,7 @@ impl Printer<'_> {
                     let name = id.to_string();
                     let call = matches!(tokens.get(i + 1), Some(TokenTree::Group(g)) if g.delimiter() == Delimiter::Parenthesis);
                     if call {
-                        let Some((_, arity)) = FUNCTIONS.iter().find(|f| f.0 == name) else {
+                        let Some((_, arity)) = FUNCTIONS.iter().chain(RARE).find(|f| f.0 == name) else {
                             return Err(Error(
                                 id.span(),
                                 format!("`{name}` is not in the vocabulary (core/src/expr.rs)"),
@@ -520,6 +573,9 @@ pub fn rows(ts: TokenStream) -> Result<Vec<Row>> {
                 }
             }
             c.punct(';')?;
+        }
+        if row.forward.is_rare() || row.grads.iter().any(|g| g.1.is_rare()) {
+            row.flags.push("rare".into());
         }
         rows.push(row);
     }

@@ -91,8 +91,8 @@ pub mod flag {
     pub const KEEPINT: u32 = 64;
     /// bool tensors give bool: computed in bytes, stored as `!= 0`.
     pub const BOOLBYTES: u32 = 128;
-    /// The derivative is polygamma.
-    pub const POLYGAMMA: u32 = 256;
+    /// A formula calls a function of `pyrite-special`: set by the table's reader.
+    pub const RARE: u32 = 256;
     /// Complex numbers are taken as well. Forward formulas are used as they are; gradients, which are
     /// written as `g * f'(x)`, become `conj(conj(g) * f'(x))`: PyTorch's convention.
     pub const COMPLEX: u32 = 512;

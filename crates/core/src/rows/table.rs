@@ -83,7 +83,7 @@ pyrite_table::rows! {
     xlogy(a: float, b: float) = select(both(eq(a, 0.0), eq(b, b)), 0.0, a * log(b));
         grad a: select(both(eq(a, 0.0), le(b, 0.0)), 0.0 * g, g * log(b)); grad b: g * a / b; sample 0.2, 3.0;
     /// `log(x / (1 - x))`.
-    logit(x: float) = log(x / (1.0 - x)); grad x: g / (x * (1.0 - x)); sample 0.1, 0.9;
+    logit(x: float) = select(lt(abs(x - 0.5), 0.25), log1p((2.0 * x - 1.0) / (1.0 - x)), log(x / (1.0 - x))); grad x: g / (x * (1.0 - x)); sample 0.1, 0.9;
 
     // ---- trigonometric and hyperbolic ---------------------------------------------------------
 
@@ -152,7 +152,99 @@ pyrite_table::rows! {
     /// The logarithm of the absolute value of the gamma function.
     lgamma(x: float) = lgamma(x); grad x: g * digamma(x); sample 0.5, 4.0;
     /// The derivative of `lgamma`.
-    digamma(x: float) = digamma(x); sample 0.5, 4.0; flag polygamma;
+    digamma(x: float) = digamma(x); grad x: g * polygamma(1.0, x); sample 0.5, 4.0;
+
+    // ---- special functions (pyrite-special) -----------------------------------------------------
+
+    /// The modified Bessel function of the first kind, order 0.
+    i0(x: float) = i0(x); grad x: g * i1(x);
+    /// `exp(-|x|) i0(x)`.
+    i0e(x: float) = i0e(x); grad x: g * (i1e(x) - select(gt(x, 0.0), y, select(lt(x, 0.0), -y, 0.0))); at "special";
+    /// The modified Bessel function of the first kind, order 1.
+    i1(x: float) = i1(x); grad x: select(eq(x, 0.0), 0.5 * g, g * (i0(x) - y / x)); at "special";
+    /// `exp(-|x|) i1(x)`.
+    i1e(x: float) = i1e(x);
+        grad x: select(eq(x, 0.0), 0.5 * g, g * (i0e(x) - y / x - select(gt(x, 0.0), y, -y))); at "special";
+    /// The Bessel function of the first kind, order 0.
+    bessel_j0(x: float) = bessel_j0(x); grad x: -(g * bessel_j1(x)); at "special";
+    /// The Bessel function of the first kind, order 1.
+    bessel_j1(x: float) = bessel_j1(x); grad x: select(eq(x, 0.0), 0.5 * g, g * (bessel_j0(x) - y / x)); at "special";
+    /// The Bessel function of the second kind, order 0.
+    bessel_y0(x: float) = bessel_y0(x); grad x: -(g * bessel_y1(x)); at "special"; sample 0.5, 5.0;
+    /// The Bessel function of the second kind, order 1.
+    bessel_y1(x: float) = bessel_y1(x); grad x: g * (bessel_y0(x) - y / x); at "special"; sample 0.5, 5.0;
+    /// The modified Bessel function of the first kind, order 0.
+    modified_bessel_i0(x: float) = i0(x); grad x: g * i1(x); at "special";
+    /// The modified Bessel function of the first kind, order 1.
+    modified_bessel_i1(x: float) = i1(x); grad x: select(eq(x, 0.0), 0.5 * g, g * (i0(x) - y / x)); at "special";
+    /// The modified Bessel function of the second kind, order 0.
+    modified_bessel_k0(x: float) = modified_bessel_k0(x); grad x: -(g * modified_bessel_k1(x)); at "special"; sample 0.5, 5.0;
+    /// The modified Bessel function of the second kind, order 1.
+    modified_bessel_k1(x: float) = modified_bessel_k1(x); grad x: -(g * (modified_bessel_k0(x) + y / x)); at "special"; sample 0.5, 5.0;
+    /// `exp(x)` times `modified_bessel_k0(x)`.
+    scaled_modified_bessel_k0(x: float) = scaled_modified_bessel_k0(x);
+        grad x: g * (y - scaled_modified_bessel_k1(x)); at "special"; sample 0.5, 5.0;
+    /// `exp(x)` times `modified_bessel_k1(x)`.
+    scaled_modified_bessel_k1(x: float) = scaled_modified_bessel_k1(x);
+        grad x: g * (y - scaled_modified_bessel_k0(x) - y / x); at "special"; sample 0.5, 5.0;
+    /// `sin(x) / x`, 1 at 0.
+    spherical_bessel_j0(x: float) = select(eq(x, 0.0), 1.0, select(eq(abs(x), inf), 0.0, sin(x) / x));
+        grad x: select(eq(x, 0.0), 0.0 * g, g * (cos(x) - y) / x); at "special";
+    /// Airy's function Ai.
+    airy_ai(x: float) = airy_ai(x); at "special";
+    /// `exp(x^2) erfc(x)`.
+    erfcx(x: float) = erfcx(x); grad x: g * (2.0 * x * y - 1.1283791670955126); at "special";
+    /// The distribution function of the normal distribution.
+    ndtr(x: float) = ndtr(x); grad x: g * 0.3989422804014327 * exp(-0.5 * x * x); at "special";
+    /// `log(ndtr(x))`, accurate where `ndtr` is small.
+    log_ndtr(x: float) = log_ndtr(x); grad x: g * 0.7978845608028654 / erfcx(-0.7071067811865476 * x); at "special";
+    /// The inverse of `ndtr`.
+    ndtri(x: float) = ndtri(x); grad x: g * 2.5066282746310002 * exp(0.5 * y * y); at "special"; sample 0.05, 0.95;
+    /// `-x log(x)`; 0 at 0 and `-inf` below.
+    entr(x: float) = select(gt(x, 0.0), -(x * log(x)), select(eq(x, 0.0), 0.0, select(lt(x, 0.0), -inf, x)));
+        grad x: -(g * (1.0 + log(x))); at "special"; sample 0.1, 3.0;
+    /// `x * log1p(y)`, 0 where x is 0.
+    xlog1py(a: float, b: float) = select(both(eq(a, 0.0), eq(b, b)), 0.0, a * log1p(b));
+        grad a: select(both(eq(a, 0.0), le(b, -1.0)), 0.0 * g, g * log1p(b)); grad b: g * a / (b + 1.0);
+        at "special"; sample 0.2, 3.0;
+    /// The Hurwitz zeta function: the sum over k of `(other + k) ** -input`.
+    zeta(a: float, b: float) = zeta(a, b); grad b: -(g * a * zeta(a + 1.0, b)); at "special"; sample 1.5, 6.0;
+    /// The derivative of order n of `digamma`, n >= 1.
+    polygamma(n: float, x: float) = polygamma(n, x); grad x: g * polygamma(n + 1.0, x); at "_"; sample 1.0, 4.0;
+    /// The lower regularised incomplete gamma function P.
+    igamma(a: float, x: float) = gammainc(a, x); grad x: g * exp((a - 1.0) * log(x) - x - lgamma(a)); sample 0.5, 5.0;
+    /// The upper regularised incomplete gamma function, `1 - P`.
+    igammac(a: float, x: float) = gammaincc(a, x); grad x: -(g * exp((a - 1.0) * log(x) - x - lgamma(a))); sample 0.5, 5.0;
+    /// `input * 2 ** other`.
+    ldexp(a: float, b: float) = a * power_of_two(b); grad a: g * exp2(b); grad b: g * y * 0.6931471805599453;
+    /// The mantissa of `frexp`.
+    frexp_mantissa(x: float) = frexp_mantissa(x); grad x: g * exp2(-frexp_exponent(x)); at "_";
+    /// The exponent of `frexp`, as a float.
+    frexp_exponent(x: float) = frexp_exponent(x); at "_";
+    /// The Chebyshev polynomial of the first kind, of order n (cut to an integer; 0 below 0).
+    chebyshev_polynomial_t(x: float, n: float) = chebyshev_polynomial_t(x, n); at "special"; sample 0.0, 4.0;
+    /// The Chebyshev polynomial of the second kind, of order n (cut to an integer; 0 below 0).
+    chebyshev_polynomial_u(x: float, n: float) = chebyshev_polynomial_u(x, n); at "special"; sample 0.0, 4.0;
+    /// The Chebyshev polynomial of the third kind, of order n (cut to an integer; 0 below 0).
+    chebyshev_polynomial_v(x: float, n: float) = chebyshev_polynomial_v(x, n); at "special"; sample 0.0, 4.0;
+    /// The Chebyshev polynomial of the fourth kind, of order n (cut to an integer; 0 below 0).
+    chebyshev_polynomial_w(x: float, n: float) = chebyshev_polynomial_w(x, n); at "special"; sample 0.0, 4.0;
+    /// The Chebyshev polynomial of the first kind at `2 x - 1`, of order n (cut to an integer; 0 below 0).
+    shifted_chebyshev_polynomial_t(x: float, n: float) = shifted_chebyshev_polynomial_t(x, n); at "special"; sample 0.0, 4.0;
+    /// The Chebyshev polynomial of the second kind at `2 x - 1`, of order n (cut to an integer; 0 below 0).
+    shifted_chebyshev_polynomial_u(x: float, n: float) = shifted_chebyshev_polynomial_u(x, n); at "special"; sample 0.0, 4.0;
+    /// The Chebyshev polynomial of the third kind at `2 x - 1`, of order n (cut to an integer; 0 below 0).
+    shifted_chebyshev_polynomial_v(x: float, n: float) = shifted_chebyshev_polynomial_v(x, n); at "special"; sample 0.0, 4.0;
+    /// The Chebyshev polynomial of the fourth kind at `2 x - 1`, of order n (cut to an integer; 0 below 0).
+    shifted_chebyshev_polynomial_w(x: float, n: float) = shifted_chebyshev_polynomial_w(x, n); at "special"; sample 0.0, 4.0;
+    /// The physicists' Hermite polynomial, of order n (cut to an integer; 0 below 0).
+    hermite_polynomial_h(x: float, n: float) = hermite_polynomial_h(x, n); at "special"; sample 0.0, 4.0;
+    /// The probabilists' Hermite polynomial, of order n (cut to an integer; 0 below 0).
+    hermite_polynomial_he(x: float, n: float) = hermite_polynomial_he(x, n); at "special"; sample 0.0, 4.0;
+    /// The Laguerre polynomial, of order n (cut to an integer; 0 below 0).
+    laguerre_polynomial_l(x: float, n: float) = laguerre_polynomial_l(x, n); at "special"; sample 0.0, 4.0;
+    /// The Legendre polynomial, of order n (cut to an integer; 0 below 0).
+    legendre_polynomial_p(x: float, n: float) = legendre_polynomial_p(x, n); at "special"; sample 0.0, 4.0;
 
     // ---- extrema ------------------------------------------------------------------------------
 
@@ -232,6 +324,8 @@ pyrite_table::rows! {
     bitwise_right_shift(a: int, b: int) = shr(a, b); sample 0.0, 7.0; flag nobool;
     /// The greatest common divisor.
     gcd(a: int, b: int) = gcd(a, b); sample 0.0, 100.0; flag nobool;
+    /// The least common multiple.
+    lcm(a: int, b: int) = lcm(a, b); sample 0.0, 100.0; flag nobool;
 
     // ---- selection ----------------------------------------------------------------------------
 

@@ -75,6 +75,10 @@ impl Int for B8 {
     fn gcd(a: Self, b: Self) -> Self {
         B8(a.0 | b.0)
     }
+    #[inline(always)]
+    fn lcm(a: Self, b: Self) -> Self {
+        B8(a.0 & b.0)
+    }
 }
 impl Lanes for B8 {
     type Elem = bool;

@@ -163,6 +163,12 @@ macro_rules! int_lane {
                 }
                 S(x as $t)
             }
+            #[inline(always)]
+            fn lcm(a: Self, b: Self) -> Self {
+                let g = <Self as Int>::gcd(a, b);
+                // Divided first: an overflow comes as late as can be, and wraps like any product's.
+                if g.0 == 0 { g } else { Num::trunc_div(a.abs(), g) * b.abs() }
+            }
         }
     };
 }

@@ -22,6 +22,32 @@ mod trig64;
 use crate::simd::{Base, S};
 use pyrite_core::expr::{Field, Float, Num, Ring};
 
+/// A lane's number as f64 and back.
+trait Wide: Copy {
+    fn wide(self) -> f64;
+    fn narrow(v: f64) -> Self;
+}
+impl Wide for f32 {
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self as f64
+    }
+    #[inline(always)]
+    fn narrow(v: f64) -> f32 {
+        v as f32
+    }
+}
+impl Wide for f64 {
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(v: f64) -> f64 {
+        v
+    }
+}
+
 macro_rules! vocabulary {
     ($t:ty, $m:ident) => {
         impl Ring for $t {
@@ -92,6 +118,14 @@ macro_rules! vocabulary {
             #[inline(always)]
             fn copysign(a: Self, b: Self) -> Self {
                 Self::copysign_(a, b)
+            }
+            #[inline(always)]
+            fn each(self, f: fn(f64) -> f64) -> Self {
+                self.each_(|x| Wide::narrow(f(x.wide())))
+            }
+            #[inline(always)]
+            fn each2(a: Self, b: Self, f: fn(f64, f64) -> f64) -> Self {
+                a.each2_(b, |x, y| Wide::narrow(f(x.wide(), y.wide())))
             }
             #[inline(always)]
             fn signbit(self) -> Self::M {

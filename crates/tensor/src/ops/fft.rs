@@ -270,11 +270,12 @@ pub(super) fn rfft_last(x: &Tensor, onesided: bool, scale: f64) -> Result<Tensor
     transform(x, Spec { kind, dim, n, len, real: false, forward: true, scale, inner: 1.0 })
 }
 
-/// Its inverse, for `istft`: `n` points along the last dimension, real or complex.
-pub(super) fn irfft_last(x: &Tensor, n: usize, onesided: bool, real: bool, scale: f64) -> Result<Tensor> {
+/// Its inverse, for `istft`: `n` points along the last dimension. A real result comes from the first
+/// half of the spectrum alone, as in PyTorch.
+pub(super) fn irfft_last(x: &Tensor, n: usize, real: bool, scale: f64) -> Result<Tensor> {
     let dim = x.ndim() - 1;
-    let kind = if onesided { FftKind::HalfToReal } else { FftKind::Complex };
-    transform(x, Spec { kind, dim, n, len: n, real, forward: false, scale, inner: 1.0 })
+    let kind = if real { FftKind::HalfToReal } else { FftKind::Complex };
+    transform(x, Spec { kind, dim, n, len: n, real: false, forward: false, scale, inner: 1.0 })
 }
 
 /// Frequencies from `first` on, in steps of `1 / (n d)`, `n` of them counted.

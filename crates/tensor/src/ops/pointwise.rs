@@ -155,7 +155,7 @@ const NUMBER_FIRST: [&str; 8] = [
 ];
 
 /// Rows whose other argument is a tensor, never a number, as in PyTorch.
-const TENSORS_ONLY: [&str; 14] = [
+const TENSORS_ONLY: [&str; 18] = [
     "maximum",
     "minimum",
     "fmax",
@@ -170,12 +170,17 @@ const TENSORS_ONLY: [&str; 14] = [
     "logical_or",
     "logical_xor",
     "gcd",
+    "lcm",
+    "igamma",
+    "igammac",
+    "ldexp",
 ];
 
 /// The signatures of a plain row.
 fn signatures(r: &Row, inplace: bool, call: Call) -> Vec<Sig> {
     let mut list = vec![Sig { text: leak(signature(r, "Tensor")), call }];
-    if !inplace && NUMBER_FIRST.contains(&r.name) {
+    let special = r.namespace == "special" && r.inputs.len() == 2;
+    if !inplace && (special || NUMBER_FIRST.contains(&r.name)) {
         list.push(Sig { text: leak(signature(r, "Number").replacen("Operand", "Tensor", 1)), call });
     }
     list
@@ -195,6 +200,7 @@ fn signature(r: &Row, first: &str) -> String {
             (1, "clamp_min", _) => "min",
             (1, "clamp_max", _) => "max",
             (1, "heaviside", _) => "values",
+            (1, _, 2) if *name == "n" => "n",
             (1, _, 2) => "other",
             _ => name,
         };
@@ -229,11 +235,11 @@ fn leak(s: String) -> &'static str {
 fn rows(list: &mut Vec<Op>) {
     for r in ROWS.iter().filter(|r| r.namespace != "_") {
         // Written out below.
-        if r.name == "div" {
+        if r.name == "div" || r.name == "logit" {
             continue;
         }
         let nn = r.namespace == "nn";
-        let method = if nn { 0 } else { Forms::METHOD };
+        let method = if r.namespace.is_empty() { Forms::METHOD } else { 0 };
         let out = if r.name.starts_with("is") && !r.name.ends_with("posinf") && !r.name.ends_with("neginf") {
             0
         } else {
@@ -248,7 +254,7 @@ fn rows(list: &mut Vec<Op>) {
             aliases: r.aliases.to_vec(),
             row: Some(r.id),
         });
-        if r.name.starts_with("is") {
+        if r.name.starts_with("is") || r.namespace == "special" {
             continue;
         }
         list.push(Op {

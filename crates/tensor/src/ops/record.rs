@@ -8,7 +8,7 @@ use crate::autograd::saved::Saved;
 use crate::autograd::{forward, inplace, is_grad_enabled};
 use crate::tensor::Tensor;
 use pyrite_core::backend::Formula;
-use pyrite_core::rows::{Row, Use, flag};
+use pyrite_core::rows::{Row, Use};
 use pyrite_core::{DType, Result, Scalar, bail};
 use smallvec::{SmallVec, smallvec};
 use std::borrow::Cow;
@@ -134,7 +134,6 @@ fn record_node(
                         }
                     }
                 }
-                None if row.has(flag::POLYGAMMA) => keep[0] = true,
                 None => {}
             }
         }
@@ -257,11 +256,6 @@ impl Rule for RowRule {
                 continue;
             };
             let Some(formula) = self.row.grad(i) else {
-                if let (true, Some(Owned::Tensor(x))) = (self.row.has(flag::POLYGAMMA), inputs.first()) {
-                    let slope = super::polygamma::polygamma(1, x)?;
-                    out.push(Some(super::to_dtype(&super::mul(&g, &slope)?, want)?));
-                    continue;
-                }
                 // The neighbour of `a` moves with it; in which direction it lies changes nothing.
                 if self.row.name == "nextafter" {
                     let y = if i == 0 { g.clone() } else { Tensor::zeros(g.shape(), want, g.device())? };

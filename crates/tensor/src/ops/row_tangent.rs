@@ -7,7 +7,7 @@ use crate::autograd::forward::{self, Flow};
 use crate::autograd::{GradMode, is_grad_enabled};
 use crate::tensor::Tensor;
 use pyrite_core::backend::Formula;
-use pyrite_core::rows::{Grad, Row, Use, flag};
+use pyrite_core::rows::{Grad, Row, Use};
 use pyrite_core::{Result, Scalar, bail};
 use smallvec::{SmallVec, smallvec};
 
@@ -51,9 +51,6 @@ impl Run<'_> {
         let shape: SmallVec<[i64; 6]> = self.out.shape().iter().map(|s| *s as i64).collect();
         let g = if t.shape() == self.out.shape() { t } else { super::expand(&t, &shape)? };
         let Some(grad) = self.row.grad(i) else {
-            if let (true, Operand::Tensor(x)) = (self.row.has(flag::POLYGAMMA), &self.ops[0]) {
-                return super::mul(&g, &super::polygamma::polygamma(1, x)?).map(Some);
-            }
             bail!(
                 NotImplemented,
                 "{}: the derivative for argument '{}' is not implemented",

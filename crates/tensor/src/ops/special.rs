@@ -1,0 +1,162 @@
+//! Special functions around the table's rows: those whose order is an integer argument, those with two
+//! results, and those with options.
+
+use super::{Operand, elementwise};
+use crate::op;
+use crate::registry::{Args, Op, Value};
+use crate::tensor::Tensor;
+use pyrite_core::rows::table::id;
+use pyrite_core::{DType, Result, Scalar, bail, ensure};
+
+/// The derivative of order `n` of `digamma` at every element.
+pub fn polygamma(n: i64, x: &Tensor) -> Result<Tensor> {
+    ensure!(n >= 0, Runtime, "polygamma(n, x) does not support negative n.");
+    if n == 0 {
+        return super::digamma(x);
+    }
+    elementwise::run(id::POLYGAMMA.row(), &[Operand::Number(Scalar::Int(n)), x.into()], &[])
+}
+
+/// The logarithm of the multivariate gamma function of dimension `p`.
+fn mvlgamma(x: &Tensor, p: i64) -> Result<Tensor> {
+    ensure!(p >= 1, Runtime, "p has to be greater than or equal to 1");
+    ensure!(!x.dtype().is_complex(), NotImplemented, "mvlgamma is not implemented for {}", x.dtype());
+    let constant = p as f64 * (p - 1) as f64 / 4.0 * std::f64::consts::PI.ln();
+    let lgamma = |t: &Tensor| elementwise::run(id::LGAMMA.row(), &[t.into()], &[]);
+    let mut sum = lgamma(x)?;
+    for j in 1..p {
+        sum = super::add(&sum, &lgamma(&super::sub(x, j as f64 / 2.0)?)?)?;
+    }
+    if p == 1 { Ok(sum) } else { super::add(&sum, constant) }
+}
+
+/// Mantissas of magnitude 1/2 to 1 and the powers of two that belong to them.
+fn frexp(x: &Tensor) -> Result<(Tensor, Tensor)> {
+    ensure!(x.dtype().is_float(), Runtime, "torch.frexp() only supports floating-point dtypes");
+    let mantissa = elementwise::run(id::FREXP_MANTISSA.row(), &[x.into()], &[])?;
+    let exponent = elementwise::run(id::FREXP_EXPONENT.row(), &[(&x.detach()).into()], &[])?;
+    Ok((mantissa, super::to_dtype(&exponent, DType::I32)?))
+}
+
+/// `log(x / (1 - x))`, x limited to `eps..1 - eps` first.
+fn logit(x: &Tensor, eps: Option<f64>) -> Result<Tensor> {
+    let x = match eps {
+        None => x.clone(),
+        Some(e) => {
+            let x = super::to_dtype(x, x.dtype().to_float())?;
+            let limits = [Scalar::Float(e), Scalar::Float(1.0 - e)];
+            elementwise::run(id::CLAMP_SCALARS.row(), &[(&x).into()], &limits)?
+        }
+    };
+    elementwise::run(id::LOGIT.row(), &[(&x).into()], &[])
+}
+
+fn is_complex(o: &Operand) -> bool {
+    match o {
+        Operand::Tensor(t) => t.dtype().is_complex(),
+        Operand::Number(s) => matches!(s, Scalar::Complex(..)),
+    }
+}
+
+/// `pow` in double precision.
+fn float_power(base: Operand, exponent: Operand) -> Result<Tensor> {
+    let dtype = if is_complex(&base) || is_complex(&exponent) { DType::C128 } else { DType::F64 };
+    let wide = |o: Operand| match o {
+        Operand::Tensor(t) => super::to_dtype(t, dtype).map(Some),
+        Operand::Number(_) => Ok(None),
+    };
+    let (b, e) = (wide(base)?, wide(exponent)?);
+    let b = b.as_ref().map_or(base, Operand::Tensor);
+    let e = e.as_ref().map_or(exponent, Operand::Tensor);
+    super::pow(b, e)
+}
+
+fn float_power_inplace(a: &Args) -> Result<Value> {
+    let x = a.tensor(0)?;
+    let complex = is_complex(&a.operand(1)?) || x.dtype().is_complex();
+    let want = if complex { DType::C128 } else { DType::F64 };
+    if x.dtype() != want {
+        bail!(
+            Runtime,
+            "the base given to float_power_ has dtype {} but the operation's result requires dtype {}",
+            x.dtype(),
+            want
+        );
+    }
+    super::copy_(x, &float_power(a.operand(0)?, a.operand(1)?)?)?;
+    Ok(Value::Receiver)
+}
+
+pub fn register(list: &mut Vec<Op>) {
+    op!(
+        list,
+        "polygamma",
+        FUNCTION | OUT,
+        "The derivative of order `n` of `digamma`.",
+        "n: int, input: Tensor",
+        |a| Ok(polygamma(a.int(0)?, a.tensor(1)?)?.into())
+    );
+    op!(
+        list,
+        "polygamma",
+        METHOD,
+        "The derivative of order `n` of `digamma`.",
+        "input: Tensor, n: int",
+        |a| { Ok(polygamma(a.int(1)?, a.tensor(0)?)?.into()) }
+    );
+    op!(list, "polygamma_", METHOD, "In-place `polygamma`.", "input: Tensor, n: int", |a| {
+        super::copy_(a.tensor(0)?, &polygamma(a.int(1)?, a.tensor(0)?)?)?;
+        Ok(Value::Receiver)
+    });
+    op!(
+        list,
+        "mvlgamma",
+        FUNCTION | METHOD | OUT,
+        "The logarithm of the multivariate gamma function of dimension `p`.",
+        "input: Tensor, p: int",
+        |a| Ok(mvlgamma(a.tensor(0)?, a.int(1)?)?.into())
+    );
+    op!(list, "mvlgamma_", METHOD, "In-place `mvlgamma`.", "input: Tensor, p: int", |a| {
+        super::copy_(a.tensor(0)?, &mvlgamma(a.tensor(0)?, a.int(1)?)?)?;
+        Ok(Value::Receiver)
+    });
+    op!(
+        list,
+        "frexp",
+        FUNCTION | METHOD | OUT,
+        "Mantissas of magnitude 1/2 to 1 and int32 exponents: `input = mantissa * 2 ** exponent`.",
+        "input: Tensor",
+        |a| {
+            let (m, e) = frexp(a.tensor(0)?)?;
+            Ok(Value::Named("frexp", &["mantissa", "exponent"], vec![m, e]))
+        }
+    );
+    op!(
+        list,
+        "logit",
+        FUNCTION | METHOD | OUT,
+        "`log(x / (1 - x))`; with `eps`, x is limited to `eps..1 - eps` first.",
+        "input: Tensor, eps: float? = None",
+        |a| Ok(logit(a.tensor(0)?, a.float_opt(1)?)?.into())
+    );
+    op!(list, "logit_", FUNCTION | METHOD, "In-place `logit`.", "input: Tensor, eps: float? = None", |a| {
+        super::copy_(a.tensor(0)?, &logit(a.tensor(0)?, a.float_opt(1)?)?)?;
+        Ok(Value::Receiver)
+    });
+    op!(
+        list,
+        "float_power",
+        FUNCTION | METHOD | OUT,
+        "`input ** exponent` in double precision (complex128 if either is complex).",
+        "input: Operand, exponent: Operand",
+        |a| Ok(float_power(a.operand(0)?, a.operand(1)?)?.into())
+    );
+    op!(
+        list,
+        "float_power_",
+        METHOD,
+        "In-place `float_power`, for float64 and complex128.",
+        "input: Tensor, exponent: Operand",
+        float_power_inplace
+    );
+}
