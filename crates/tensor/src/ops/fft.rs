@@ -295,7 +295,7 @@ fn frequencies(a: &Args, op: &str, wrapped: bool) -> Result<Value> {
         x
     };
     let x = super::mul(&x, 1.0 / (n as f64 * d))?;
-    let device = a.device_opt(3)?.unwrap_or(Device::Cpu);
+    let device = a.device_opt(3)?.unwrap_or_else(crate::config::default_device);
     let y = super::to(&x, dtype, device, false, MemoryFormat::Preserve)?;
     if a.bool(4)? {
         y.set_requires_grad(true)?;

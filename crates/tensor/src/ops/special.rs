@@ -3,10 +3,10 @@
 
 use super::{Operand, elementwise};
 use crate::op;
-use crate::registry::{Args, Op, Value};
+use crate::registry::{Op, Value};
 use crate::tensor::Tensor;
 use pyrite_core::rows::table::id;
-use pyrite_core::{DType, Result, Scalar, bail, ensure};
+use pyrite_core::{DType, Result, Scalar, ensure};
 
 /// The derivative of order `n` of `digamma` at every element.
 pub fn polygamma(n: i64, x: &Tensor) -> Result<Tensor> {
@@ -51,42 +51,6 @@ fn logit(x: &Tensor, eps: Option<f64>) -> Result<Tensor> {
     elementwise::run(id::LOGIT.row(), &[(&x).into()], &[])
 }
 
-fn is_complex(o: &Operand) -> bool {
-    match o {
-        Operand::Tensor(t) => t.dtype().is_complex(),
-        Operand::Number(s) => matches!(s, Scalar::Complex(..)),
-    }
-}
-
-/// `pow` in double precision.
-fn float_power(base: Operand, exponent: Operand) -> Result<Tensor> {
-    let dtype = if is_complex(&base) || is_complex(&exponent) { DType::C128 } else { DType::F64 };
-    let wide = |o: Operand| match o {
-        Operand::Tensor(t) => super::to_dtype(t, dtype).map(Some),
-        Operand::Number(_) => Ok(None),
-    };
-    let (b, e) = (wide(base)?, wide(exponent)?);
-    let b = b.as_ref().map_or(base, Operand::Tensor);
-    let e = e.as_ref().map_or(exponent, Operand::Tensor);
-    super::pow(b, e)
-}
-
-fn float_power_inplace(a: &Args) -> Result<Value> {
-    let x = a.tensor(0)?;
-    let complex = is_complex(&a.operand(1)?) || x.dtype().is_complex();
-    let want = if complex { DType::C128 } else { DType::F64 };
-    if x.dtype() != want {
-        bail!(
-            Runtime,
-            "the base given to float_power_ has dtype {} but the operation's result requires dtype {}",
-            x.dtype(),
-            want
-        );
-    }
-    super::copy_(x, &float_power(a.operand(0)?, a.operand(1)?)?)?;
-    Ok(Value::Receiver)
-}
-
 pub fn register(list: &mut Vec<Op>) {
     op!(
         list,
@@ -105,7 +69,7 @@ pub fn register(list: &mut Vec<Op>) {
         |a| { Ok(polygamma(a.int(1)?, a.tensor(0)?)?.into()) }
     );
     op!(list, "polygamma_", METHOD, "In-place `polygamma`.", "input: Tensor, n: int", |a| {
-        super::copy_(a.tensor(0)?, &polygamma(a.int(1)?, a.tensor(0)?)?)?;
+        super::assign(a.op, a.tensor(0)?, &polygamma(a.int(1)?, a.tensor(0)?)?)?;
         Ok(Value::Receiver)
     });
     op!(
@@ -117,7 +81,7 @@ pub fn register(list: &mut Vec<Op>) {
         |a| Ok(mvlgamma(a.tensor(0)?, a.int(1)?)?.into())
     );
     op!(list, "mvlgamma_", METHOD, "In-place `mvlgamma`.", "input: Tensor, p: int", |a| {
-        super::copy_(a.tensor(0)?, &mvlgamma(a.tensor(0)?, a.int(1)?)?)?;
+        super::assign(a.op, a.tensor(0)?, &mvlgamma(a.tensor(0)?, a.int(1)?)?)?;
         Ok(Value::Receiver)
     });
     op!(
@@ -140,23 +104,7 @@ pub fn register(list: &mut Vec<Op>) {
         |a| Ok(logit(a.tensor(0)?, a.float_opt(1)?)?.into())
     );
     op!(list, "logit_", FUNCTION | METHOD, "In-place `logit`.", "input: Tensor, eps: float? = None", |a| {
-        super::copy_(a.tensor(0)?, &logit(a.tensor(0)?, a.float_opt(1)?)?)?;
+        super::assign(a.op, a.tensor(0)?, &logit(a.tensor(0)?, a.float_opt(1)?)?)?;
         Ok(Value::Receiver)
     });
-    op!(
-        list,
-        "float_power",
-        FUNCTION | METHOD | OUT,
-        "`input ** exponent` in double precision (complex128 if either is complex).",
-        "input: Operand, exponent: Operand",
-        |a| Ok(float_power(a.operand(0)?, a.operand(1)?)?.into())
-    );
-    op!(
-        list,
-        "float_power_",
-        METHOD,
-        "In-place `float_power`, for float64 and complex128.",
-        "input: Tensor, exponent: Operand",
-        float_power_inplace
-    );
 }
