@@ -135,7 +135,7 @@ def test_zeta():
 FAR = [
     ("i0e", [0.0, 7.99, 8.01, 700.0, 1e5], ref.i0e),
     ("i1e", [-1e5, -8.01, 1e-30, 7.99, 700.0], ref.i1e),
-    ("i0", [8.0, 300.0, 710.0], ref.i0),
+    ("i0", [8.0, 300.0, 700.0], ref.i0),
     ("modified_bessel_k0", [1e-300, 1e-5, 0.999, 1.001, 8.0, 500.0], ref.k0),
     ("modified_bessel_k1", [1e-300, 1e-5, 0.999, 1.001, 8.0, 500.0], ref.k1),
     ("erfcx", [-26.0, -3.0, 0.0, 5.0, 50.0, 1e10, 1e200], ref.erfcx),
@@ -143,7 +143,7 @@ FAR = [
     ("ndtr", [-37.5, -10.0, -1.0, 0.0, 8.0], ref.ndtr),
     ("ndtri", [1e-300, 1e-20, 1e-3, 0.1499, 0.1501, 0.8499, 0.8501, 0.999], ref.ndtri),
     ("airy_ai", [-200.0, -20.0, -2.6, -2.4, 0.0, 0.9, 1.1, 3.2, 3.4, 100.0], lambda x: ref.airy(x)[0]),
-    ("bessel_j0", [-5.0, 100.0, 1e5], ref.j0),
+    ("bessel_j0", [-5.0, 100.0, 1000.0], ref.j0),
     ("bessel_y1", [1e-10, 3.0, 1e4], ref.y1),
 ]
 
@@ -191,3 +191,15 @@ def test_gradients_at_zero(name):
     x = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     getattr(S, name)(x).backward()
     assert x.grad.item() == (0.5 if name.endswith("1") else 0)
+
+
+@pytest.mark.pyrite  # PyTorch and SciPy give NaN
+def test_limits_at_infinity():
+    x = torch.tensor([math.inf, -math.inf], dtype=torch.float64)
+    for name in ["bessel_j0", "bessel_j1"]:
+        assert getattr(S, name)(x).tolist() == [0, 0]
+    for name in ["bessel_y0", "bessel_y1", "airy_ai"]:
+        assert getattr(S, name)(x[:1]).tolist() == [0]
+    assert S.i0(x).tolist() == [math.inf, math.inf] and S.i1(x).tolist() == [math.inf, -math.inf]
+    assert S.zeta(x[:1], torch.tensor(2.5)).tolist() == [0]
+    assert math.isnan(S.zeta(torch.tensor(math.nan), torch.tensor(1.0)).item())

@@ -48,7 +48,7 @@ pyrite_table::functions! {
     /// `log(ndtr(x))` where ndtr underflows, too.
     pub fn log_ndtr(x: f64) -> f64 {
         if x < -1.0 {
-            return log(0.5 * erfcx_right(-x * ROOT_HALF)) - 0.5 * x * x;
+            return log(0.5 * erfcx(-x * ROOT_HALF)) - 0.5 * x * x;
         }
         return log1p(-ndtr(-x));
     }

@@ -263,7 +263,7 @@ impl Rule for RowRule {
                     continue;
                 }
                 // Constant between its jumps.
-                if matches!(self.row.name, "floor_divide" | "trunc_divide") {
+                if matches!(self.row.name, "floor_divide" | "trunc_divide" | "frexp_exponent") {
                     out.push(Some(Tensor::zeros(g.shape(), want, g.device())?));
                     continue;
                 }
