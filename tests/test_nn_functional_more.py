@@ -660,3 +660,102 @@ def test_labels_out_of_range_are_an_error():
         F.ctc_loss(LP, LABELS + 5, (4, 4), (2, 2))
     with pytest.raises(RuntimeError, match="offsets"):
         F.embedding_bag(torch.tensor([0, 1]), torch.zeros(3, 2), torch.tensor([0, 9]))
+
+
+# ---- kernels with a way of their own through memory ----------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize(
+    "shape, dim", [((5, 40), 0), ((3, 7, 4, 9), 1), ((300, 33), 0), ((2, 5, 130), 1), ((4, 3, 2), 1)]
+)
+def test_softmax_along_other_dimensions(shape, dim, dtype):
+    x = (rand(*shape) * 5).astype(dtype)
+    wide = x.astype(float)
+    e = np.exp(wide - wide.max(dim, keepdims=True))
+    p = e / e.sum(dim, keepdims=True)
+    tol = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-12}[dtype]
+    t = tensor(x).requires_grad_()
+    g = rand(*shape)
+    for same in (
+        t,
+        t.transpose(0, -1).contiguous().transpose(0, -1),
+        torch.stack([t, t], -1)[..., 0],
+        t.flip(0).flip(0),
+    ):
+        near(F.softmax(same, dim), p, tol)
+        near(F.log_softmax(same, dim), np.log(p), max(tol, 2e-5) if dtype == "float32" else tol * 10)
+        if dtype == "float64":
+            for f, want in (
+                (F.softmax, p * (g - (g * p).sum(dim, keepdims=True))),
+                (F.log_softmax, g - p * g.sum(dim, keepdims=True)),
+            ):
+                (got,) = torch.autograd.grad(f(same, dim), t, tensor(g))
+                near(got, want)
+
+
+def test_softmax_of_infinities_by_columns():
+    x = torch.zeros(3, 32)
+    x[0, 0], x[:, 1], x[1, 2], x[0, 3] = -math.inf, -math.inf, math.nan, math.inf
+    y = F.softmax(x, 0)
+    near(y[:, 0], [0, 0.5, 0.5], 1e-6)
+    assert torch.isnan(y[:, 1:4]).all() and not torch.isnan(y[:, 4:]).any()
+
+
+def plain_attention(q, k, v, scale, keep=None, add=0.0):
+    s = q @ np.swapaxes(k, -1, -2) * scale + add
+    if keep is not None:
+        s = np.where(keep, s, -np.inf)
+    with np.errstate(invalid="ignore"):
+        e = np.exp(s - s.max(-1, keepdims=True))
+        return np.nan_to_num(e / e.sum(-1, keepdims=True)) @ v
+
+
+@pytest.mark.parametrize("lengths", [(3, 5), (5, 3), (200, 200), (1, 70), (520, 700)])
+@pytest.mark.parametrize("kind", ["plain", "causal", "bool", "added", "row"])
+def test_attention_in_blocks(lengths, kind):
+    """The last lengths need several blocks of queries, the others several heads in one."""
+    length, keys = lengths
+    q, k, v = rand(2, 3, length, 8), rand(2, 3, keys, 8), rand(2, 3, keys, 4)
+    kw, ref = {}, {}
+    if kind == "causal":
+        kw, ref = {"is_causal": True}, {"keep": np.tril(np.ones(lengths, bool))}
+    elif kind == "bool":
+        keep = RNG.random(lengths) < 0.7
+        keep[0] = False
+        kw, ref = {"attn_mask": tensor(keep)}, {"keep": keep}
+    elif kind in ("added", "row"):
+        add = rand(*lengths) if kind == "added" else rand(1, keys)
+        kw, ref = {"attn_mask": tensor(add)}, {"add": add}
+    ts = [tensor(a).requires_grad_() for a in (q, k, v)]
+    y = F.scaled_dot_product_attention(*ts, **kw)
+    near(y, plain_attention(q, k, v, 8**-0.5, **ref))
+    if kind == "bool":
+        return
+    # The blocks' gradients against those of the formula in tensor operations.
+    g = tensor(rand(*y.shape))
+    got = torch.autograd.grad(y, ts, g)
+    s = ts[0].matmul(ts[1].transpose(-1, -2)) * 8**-0.5
+    if kind == "causal":
+        s = s.masked_fill(~tensor(ref["keep"]), -math.inf)
+    elif "add" in ref:
+        s = s + tensor(ref["add"])
+    for a, b in zip(got, torch.autograd.grad(s.softmax(-1).matmul(ts[2]), ts, g), strict=True):
+        near(a, b.numpy(), 1e-9)
+
+
+def test_attention_of_transposed_heads_and_halves():
+    x = tensor(rand(2, 6, 3, 8).astype(np.float32))
+    q = x.transpose(1, 2)
+    want = plain_attention(*[q.double().numpy()] * 3, 0.5)
+    near(F.scaled_dot_product_attention(q, q, q, scale=0.5), want, 1e-5)
+    h = q.bfloat16()
+    got = F.scaled_dot_product_attention(h, h, h, scale=0.5)
+    assert got.dtype == torch.bfloat16
+    near(got, want, 3e-2)
+
+
+def test_attention_second_derivatives():
+    q = tensor(rand(1, 4, 3)).requires_grad_()
+    for kw in ({}, {"is_causal": True}, {"attn_mask": tensor(rand(4, 4))}):
+        assert torch.autograd.gradgradcheck(lambda a, kw=kw: F.scaled_dot_product_attention(a, a, a * 2, **kw), (q,))

@@ -494,7 +494,7 @@ pub trait Backend: Send + Sync {
     fn ctc(&self, _: Ctc) -> Result<()> {
         unsupported(self.device(), "ctc_loss")
     }
-    fn bag(&self, _: Bag) -> Result<()> {
+    fn bag(&self, _: Bags) -> Result<()> {
         unsupported(self.device(), "embedding_bag")
     }
     fn rowwise(&self, r: Rowwise) -> Result<()>;

@@ -161,3 +161,19 @@ pub struct Bag<'a> {
     pub y: Arr<'a>,
     pub at: Option<Arr<'a>>,
 }
+
+/// `dw` [V, D] (contiguous, overwritten): row `row[i]` gets `scale[i] * coef[i] * dy[bag[i]]` added,
+/// in this order.
+pub struct BagGradient<'a> {
+    pub dy: Arr<'a>,
+    pub row: &'a [i64],
+    pub bag: &'a [i64],
+    pub scale: Option<&'a [f64]>,
+    pub coef: Option<Arr<'a>>,
+    pub dw: Arr<'a>,
+}
+
+pub enum Bags<'a> {
+    Forward(Bag<'a>),
+    Backward(BagGradient<'a>),
+}

@@ -4,17 +4,70 @@ use crate::pool::{chunks, parallel};
 use crate::real::Real;
 use crate::simd::{Arch, ArchKernel, dispatch};
 use crate::strided::Ptr;
-use pyrite_core::backend::{Bag, BagMode};
+use pyrite_core::backend::{Bag, BagGradient, BagMode, Bags};
 use pyrite_core::{DType, Result, bail};
 
-pub fn run(b: &Bag) -> Result<()> {
-    match b.weight.dtype {
-        DType::F32 => typed::<f32>(b),
-        DType::F64 => typed::<f64>(b),
-        d => {
+pub fn run(b: Bags) -> Result<()> {
+    let dtype = match &b {
+        Bags::Forward(f) => f.weight.dtype,
+        Bags::Backward(g) => g.dw.dtype,
+    };
+    match (dtype, b) {
+        (DType::F32, Bags::Forward(f)) => typed::<f32>(&f),
+        (DType::F64, Bags::Forward(f)) => typed::<f64>(&f),
+        (DType::F32, Bags::Backward(g)) => gradient::<f32>(&g),
+        (DType::F64, Bags::Backward(g)) => gradient::<f64>(&g),
+        (d, _) => {
             bail!(NotImplemented, "embedding_bag: not implemented for {d}; convert the weight with .float()")
         }
     }
+}
+
+/// Every job owns a range of rows and looks for the entries that go there.
+fn gradient<T: Real>(g: &BagGradient) -> Result<()> {
+    let (&[rows, d], &[bags, _]) = (g.dw.shape, g.dy.shape) else {
+        bail!(Shape, "embedding_bag backward: expected matrices, got {:?} and {:?}", g.dw.shape, g.dy.shape);
+    };
+    let n = g.row.len();
+    let all = [Some(g.dy), Some(g.dw), g.coef];
+    let fits = g.dy.shape[1] == d
+        && g.bag.len() == n
+        && g.scale.is_none_or(|s| s.len() == n)
+        && g.coef.is_none_or(|c| c.shape == [n])
+        && all.iter().flatten().all(|a| a.is_contiguous() && a.dtype == T::DTYPE)
+        && g.row.iter().all(|r| (0..rows as i64).contains(r))
+        && g.bag.iter().all(|b| (0..bags as i64).contains(b));
+    if !fits {
+        bail!(Shape, "embedding_bag backward: entries do not fit {:?} and {:?}", g.dw.shape, g.dy.shape);
+    }
+    let jobs = rows.clamp(1, 16);
+    let each = rows.div_ceil(jobs);
+    let (dy, dw) = (Ptr(g.dy.ptr.cast::<T>()), Ptr(g.dw.ptr.cast::<T>()));
+    let coef = g.coef.map(|c| Ptr(c.ptr.cast::<T>()));
+    let (row, bag, scale) = (g.row, g.bag, g.scale);
+    parallel(jobs, ((n + rows) * d / 4 + jobs * n / 2) as u64, &|q| {
+        let (from, to) = ((q * each).min(rows), rows.min((q + 1) * each));
+        // SAFETY: rows `from..to` of the contiguous dw, which only this job writes.
+        let own = unsafe { std::slice::from_raw_parts_mut(dw.get().add(from * d), (to - from) * d) };
+        own.fill(T::default());
+        for (i, r) in row.iter().enumerate() {
+            let r = *r as usize;
+            if r < from || r >= to {
+                continue;
+            }
+            let mut f = T::of(scale.map_or(1.0, |s| s[i]));
+            if let Some(c) = &coef {
+                // SAFETY: one coefficient for each entry, checked above.
+                f = f * unsafe { *c.get().add(i) };
+            }
+            // SAFETY: row `bag[i]` of the contiguous dy, checked above.
+            let g = unsafe { std::slice::from_raw_parts(dy.get().add(bag[i] as usize * d).cast_const(), d) };
+            for (o, g) in own[(r - from) * d..][..d].iter_mut().zip(g) {
+                *o += f * *g;
+            }
+        }
+    });
+    Ok(())
 }
 
 fn typed<T: Real>(b: &Bag) -> Result<()> {

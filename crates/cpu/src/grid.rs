@@ -136,6 +136,8 @@ struct Tile<T, const D: usize> {
     weight: Vec<T>,
     /// Per axis, tap of the axis and position: weight and its slope with the grid's coordinate.
     axis: Vec<[T; 2]>,
+    /// Which tap of each axis a tap is made of.
+    digits: Vec<[usize; D]>,
     inside: bool,
 }
 
@@ -143,8 +145,10 @@ impl<T: Real, const D: usize> Tile<T, D> {
     fn new(mode: GridMode) -> Tile<T, D> {
         let along = per_axis(mode);
         let taps = along.pow(D as u32);
+        let digits = (0..taps).map(|t| std::array::from_fn(|a| t / along.pow(a as u32) % along)).collect();
         Tile {
             taps,
+            digits,
             index: vec![-1; taps * TILE],
             weight: vec![T::default(); taps * TILE],
             axis: vec![[T::default(); 2]; D * 4 * TILE],
@@ -166,10 +170,9 @@ impl<T: Real, const D: usize> Tile<T, D> {
                 }
             }
             for tap in 0..self.taps {
-                let (mut w, mut flat, mut step, mut rest, mut ok) = (T::of(1.0), 0i32, 1i32, tap, true);
+                let (mut w, mut flat, mut step, mut ok) = (T::of(1.0), 0i32, 1i32, true);
                 for a in 0..D {
-                    let k = rest % along;
-                    rest /= along;
+                    let k = self.digits[tap][a];
                     ok &= index[a][k] >= 0;
                     flat += index[a][k] * step;
                     step *= s.size[a] as i32;
@@ -329,7 +332,6 @@ impl<T: Real, const D: usize> ArchKernel for Job<'_, T, D> {
             }
             return;
         }
-        let along = per_axis(s.mode);
         let mut product = vec![T::default(); tile.taps * TILE];
         for q in self.range.0..self.range.1 {
             let (n, p) = (q / tiles, q % tiles * TILE);
@@ -382,10 +384,9 @@ impl<T: Real, const D: usize> ArchKernel for Job<'_, T, D> {
                 for (a, o) in o.iter_mut().enumerate() {
                     let mut sum = T::default();
                     for tap in 0..tile.taps {
-                        let (mut w, mut rest) = (product[tap * TILE + p], tap);
+                        let mut w = product[tap * TILE + p];
                         for b in 0..D {
-                            let k = rest % along;
-                            rest /= along;
+                            let k = tile.digits[tap][b];
                             w = w * tile.axis[(b * 4 + k) * TILE + p][usize::from(a == b)];
                         }
                         sum += w;

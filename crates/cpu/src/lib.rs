@@ -139,8 +139,8 @@ impl Backend for Cpu {
     fn ctc(&self, c: Ctc) -> Result<()> {
         ctc::run(&c)
     }
-    fn bag(&self, b: Bag) -> Result<()> {
-        bag::run(&b)
+    fn bag(&self, b: Bags) -> Result<()> {
+        bag::run(b)
     }
     fn rowwise(&self, r: Rowwise) -> Result<()> {
         rowwise::run(r)

@@ -123,6 +123,14 @@ def _sizes(input, output_size, n):
     return sizes
 
 
+def _even(input, sizes):
+    """The window that halves, thirds, ... every dimension exactly, or None."""
+    space = tuple(input.shape[-len(sizes) :])
+    if not input.is_floating_point() or not all(s and n % s == 0 for n, s in zip(space, sizes, strict=True)):
+        return None
+    return tuple(n // s for n, s in zip(space, sizes, strict=True))
+
+
 def _adaptive_max(input, out, dim):
     """Maximum of each of ``out`` adaptive windows along one dimension, and its position there."""
     size = input.shape[dim]
@@ -145,16 +153,20 @@ def _adaptive_max(input, out, dim):
 
 def adaptive_max_pool1d(input, output_size, return_indices=False):
     """Maximum over ``output_size`` nearly equal windows of the last dimension."""
-    (size,) = _sizes(input, output_size, 1)
+    (size,) = sizes = _sizes(input, output_size, 1)
     _check_pooled("adaptive_max_pool1d", input, 1)
+    if (window := _even(input, sizes)) is not None:
+        return max_pool1d(input, window, return_indices=return_indices)
     out, index = _adaptive_max(input, size, -1)
     return (out, index) if return_indices else out
 
 
 def adaptive_max_pool2d(input, output_size, return_indices=False):
     """Maximum over nearly equal windows of the last two dimensions."""
-    h, w = _sizes(input, output_size, 2)
+    h, w = sizes = _sizes(input, output_size, 2)
     _check_pooled("adaptive_max_pool2d", input, 2)
+    if (window := _even(input, sizes)) is not None:
+        return max_pool2d(input, window, return_indices=return_indices)
     by_col, col = _adaptive_max(input, w, -1)
     out, row = _adaptive_max(by_col, h, -2)
     if not return_indices:
@@ -164,8 +176,10 @@ def adaptive_max_pool2d(input, output_size, return_indices=False):
 
 def adaptive_max_pool3d(input, output_size, return_indices=False):
     """Maximum over nearly equal windows of the last three dimensions."""
-    d, h, w = _sizes(input, output_size, 3)
+    d, h, w = sizes = _sizes(input, output_size, 3)
     _check_pooled("adaptive_max_pool3d", input, 3)
+    if (window := _even(input, sizes)) is not None:
+        return max_pool3d(input, window, return_indices=return_indices)
     by_col, col = _adaptive_max(input, w, -1)
     by_row, row = _adaptive_max(by_col, h, -2)
     out, depth = _adaptive_max(by_row, d, -3)

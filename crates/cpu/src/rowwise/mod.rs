@@ -4,6 +4,7 @@
 //! go through dense scratch, row by row. Chunks are made by size, never by thread count.
 
 mod batch;
+mod columns;
 mod entropy;
 mod norm;
 mod softmax;

@@ -1,7 +1,7 @@
 //! softmax, log_softmax, their gradients, logsumexp.
 
 use super::vector::{BLOCK, Dot, ExpSum, Make, Plain, greatest, map, sum};
-use super::{over_rows, pad, per_row, same_shape, staged};
+use super::{columns, over_rows, pad, per_row, same_shape, staged};
 use crate::simd::{Arch, ArchKernel, FloatLanes, dispatch};
 use crate::strided::{Compute, Rows};
 use pyrite_core::backend::Rowwise;
@@ -28,6 +28,10 @@ pub fn run(r: Rowwise) -> Result<()> {
 }
 
 fn forward<T: Compute>(x: Arr, y: Arr, log: bool) -> Result<()> {
+    if let Some(c) = columns::Columns::<T, 2>::new([&x, &y]) {
+        columns::forward(&c, log);
+        return Ok(());
+    }
     let (x, y) = (Rows::new(&x), Rows::new(&y));
     over_rows::<T>(x.rows, x.n, staged::<T>(&[&x, &y]), 0.6, &|from, to, scratch| {
         dispatch(Forward { x: &x, y: &y, log, from, to, scratch });
@@ -134,6 +138,10 @@ impl<V: FloatLanes> Make<V> for Less<V> {
 }
 
 fn backward<T: Compute>(dy: Arr, y: Arr, dx: Arr, log: bool) -> Result<()> {
+    if let Some(c) = columns::Columns::<T, 3>::new([&y, &dy, &dx]) {
+        columns::backward(&c, log);
+        return Ok(());
+    }
     let (dy, y, dx) = (Rows::new(&dy), Rows::new(&y), Rows::new(&dx));
     over_rows::<T>(y.rows, y.n, staged::<T>(&[&dy, &y, &dx]), 0.5, &|from, to, scratch| {
         dispatch(Backward { dy: &dy, y: &y, dx: &dx, log, from, to, scratch });

@@ -1,12 +1,13 @@
-//! Scaled dot-product attention: `softmax(q k^T * scale + mask) v`, composed of library ops.
+//! Scaled dot-product attention: `softmax(q k^T * scale + mask) v`. The common cases go in blocks
+//! (`attention_tiles.rs`); dropout, masks per batch and masks with gradients are composed of library ops.
 
 use super::nn_misc::{same_device, signed, want_float};
-use super::{Operand, reduce};
+use super::{Operand, attention_tiles, reduce};
 use crate::autograd;
 use crate::op;
 use crate::registry::Op;
 use crate::tensor::Tensor;
-use pyrite_core::{DType, Result, Scalar, ensure};
+use pyrite_core::{DType, Device, Result, Scalar, ensure};
 
 /// Options of [`attention`].
 #[derive(Clone, Copy)]
@@ -59,6 +60,9 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, o: Attention) -> Result<Ten
     let (k, v) =
         if o.grouped { (share_heads(OP, k, q)?, share_heads(OP, v, q)?) } else { (k.clone(), v.clone()) };
     let scale = o.scale.unwrap_or(1.0 / (e.max(1) as f64).sqrt());
+    if let Some(y) = tiled(q, &k, &v, &o, scale)? {
+        return Ok(y);
+    }
     // The smaller factor is scaled, not the scores.
     let scores = super::matmul(&super::mul(q, scale)?, &super::transpose(&k, -2, -1)?)?;
     let never = Operand::Number(Scalar::Float(f64::NEG_INFINITY));
@@ -92,6 +96,48 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, o: Attention) -> Result<Ten
     };
     let p = super::dropout::dropout(&p, o.dropout, true)?;
     super::matmul(&p, &v)
+}
+
+/// In blocks, where the batch dimensions agree and the mask (if any) is the same for all of them.
+fn tiled(q: &Tensor, k: &Tensor, v: &Tensor, o: &Attention, scale: f64) -> Result<Option<Tensor>> {
+    let n = q.ndim();
+    let batch = &q.shape()[..n - 2];
+    let (l, s) = (q.shape()[n - 2], k.shape()[k.ndim() - 2]);
+    let same = |t: &Tensor| t.ndim() == n && t.shape()[..n - 2] == *batch;
+    let plain = |m: &Tensor| {
+        let (r, shape) = (m.ndim(), m.shape());
+        let lead = r.saturating_sub(2);
+        let fits = r >= 2
+            && shape[..lead].iter().all(|d| *d == 1)
+            && [1, l].contains(&shape[lead])
+            && shape[r - 1] == s;
+        let known = m.dtype().is_bool() || m.dtype() == q.dtype() || m.dtype() == DType::F32;
+        fits && known && lead <= n - 2 && m.device() == q.device() && !autograd::flows(m)
+    };
+    let usable = o.dropout == 0.0
+        && q.device() == Device::Cpu
+        && same(k)
+        && same(v)
+        && q.numel() > 0
+        && k.numel() > 0
+        && v.numel() > 0
+        && o.mask.is_none_or(plain);
+    if !usable {
+        return Ok(None);
+    }
+    let mask = match o.mask {
+        Some(m) => {
+            let lead = m.ndim() - 2;
+            Some(super::reshape_to(&m.detach(), &m.shape()[lead..])?)
+        }
+        None => None,
+    };
+    // Halves are computed in f32.
+    let wide = super::nn_misc::compute_type(q.dtype());
+    let flat = |t: &Tensor| attention_tiles::flat(&super::to_dtype(t, wide)?);
+    let setup = attention_tiles::Setup { scale, causal: o.causal, mask };
+    let y = attention_tiles::attend(&flat(q)?, &flat(k)?, &flat(v)?, setup)?;
+    Ok(Some(super::to_dtype(&attention_tiles::unflat(&y, q)?, q.dtype())?))
 }
 
 /// True where the key stands after the query.

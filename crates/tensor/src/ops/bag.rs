@@ -7,7 +7,7 @@ use crate::autograd::{self, Save, needs_grad};
 use crate::op;
 use crate::registry::Op;
 use crate::tensor::Tensor;
-use pyrite_core::backend::{Bag, BagMode};
+use pyrite_core::backend::{Bag, BagGradient, BagMode, Bags as Kernel};
 use pyrite_core::{DType, Device, Dims, Result, Scalar, ensure};
 use smallvec::{SmallVec, smallvec};
 
@@ -111,7 +111,7 @@ pub fn embedding_bag(weight: &Tensor, b: Bags) -> Result<Tensor> {
     };
     let w = super::contiguous(&weight.detach())?;
     let coef = b.coef.map(|c| super::contiguous(&c.detach())).transpose()?;
-    w.backend()?.bag(Bag {
+    w.backend()?.bag(Kernel::Forward(Bag {
         weight: w.arr(),
         index: &idx,
         start: &start,
@@ -120,7 +120,7 @@ pub fn embedding_bag(weight: &Tensor, b: Bags) -> Result<Tensor> {
         mode: b.mode,
         y: y.arr(),
         at: at.as_ref().map(Tensor::arr),
-    })?;
+    }))?;
     if track {
         record(weight, &b, &y, at, idx, &start, v)?;
     }
@@ -172,8 +172,10 @@ fn record(
     }
     let n = row.len();
     let list = |v: &[i64]| Tensor::from_slice(v, &[n]);
-    let (kept, row, bag) = (list(&kept)?, list(&row)?, list(&bag)?);
     let plain = b.mode == BagMode::Sum && !b.by_frequency;
+    let (rows_of, bag_of) = (row.clone(), bag.clone());
+    let (kept, row, bag) = (list(&kept)?, list(&row)?, list(&bag)?);
+    let factors = (!plain).then(|| scale.clone());
     let scale = if plain {
         None
     } else {
@@ -183,7 +185,30 @@ fn record(
     let count = b.indices.numel();
     let save = [Save::Opt(b.coef.map(|_| weight)), Save::Opt(b.coef)];
     autograd::attach("EmbeddingBagBackward0", &inputs, &[y], &save, move |cx| {
-        let mut g = index::index_select(&cx.grad(0)?, 0, &bag)?;
+        let g = cx.grad(0)?;
+        if !cx.create_graph && cx.needs(0) && !(cx.needs(1) && cx.saved_opt(1).is_some()) {
+            // The common case in one kernel, without an array of all rows.
+            let dw = Tensor::empty(&[rows, g.shape()[1]], g.dtype(), g.device())?;
+            let g = super::contiguous(&g)?;
+            let coef = match cx.saved_opt(1) {
+                Some(c) => Some(super::contiguous(&index::index_select(c, 0, &kept)?)?),
+                None => None,
+            };
+            dw.backend()?.bag(Kernel::Backward(BagGradient {
+                dy: g.arr(),
+                row: &rows_of,
+                bag: &bag_of,
+                scale: factors.as_deref(),
+                coef: coef.as_ref().map(Tensor::arr),
+                dw: dw.arr(),
+            }))?;
+            return Ok(if cx.saved_opt(1).is_some() {
+                smallvec![Some(dw), None]
+            } else {
+                smallvec![Some(dw)]
+            });
+        }
+        let mut g = index::index_select(&g, 0, &bag)?;
         let mut dw = None;
         if cx.needs(0) {
             let mut own = g.clone();

@@ -1,6 +1,6 @@
 //! Convolutions. Three differentiable primitives (forward, gradient for the input, gradient for the
 //! weight) are each other's gradients, so every order of differentiation is the same three kernels.
-//! 1-d is a height of 1, 3-d a sum of 2-d convolutions over the taps in depth, transposed
+//! 1-d is a height of 1, 3-d a 2-d convolution with the taps in depth as channels, transposed
 //! convolution the input gradient.
 
 use super::nn_misc::{compute_type, same_device, signed, sizes, want_float};
@@ -409,22 +409,45 @@ pub fn conv3d(
     let x = if d > 0 { super::pad::pad(&s.x, &[0, 0, 0, 0, d, d], 0.0)? } else { s.x };
     let n = x.shape()[0];
     let depth = (x.shape()[2] - s.dilation[0] * (w.shape()[2] - 1) - 1) / sd + 1;
-    let mut sum: Option<Tensor> = None;
-    for tap in 0..w.shape()[2] {
+    let part = |tap: usize| {
         let first = (tap * s.dilation[0]) as i64;
         let last = first + ((depth - 1) * sd) as i64 + 1;
-        let part = super::slice(&x, 2, Some(first), Some(last), sd as i64)?;
-        // The bias once: with the first tap.
-        let b = if tap == 0 { bias } else { None };
-        let y = conv_nchw(&fold_depth(&part)?, &super::select(w, 2, tap as i64)?, b, geo)?;
-        sum = Some(match sum {
-            Some(t) => super::add(&t, &y)?,
-            None => y,
-        });
-    }
-    let Some(y) = sum else { bail!(Shape, "conv3d: empty kernel") };
+        super::slice(&x, 2, Some(first), Some(last), sd as i64)
+    };
+    let taps = w.shape()[2];
+    let y = if taps > 1 && x.numel().saturating_mul(taps) <= SIDE_BY_SIDE {
+        // The taps in depth as channels, group by group: one convolution instead of a sum of them.
+        let mut parts = Vec::with_capacity(taps);
+        for tap in 0..taps {
+            let p = super::permute(&part(tap)?, &[0, 2, 1, 3, 4])?;
+            let groups = [s.groups as i64, (p.shape()[2] / s.groups) as i64];
+            parts.push(super::unflatten(&p, 2, &groups)?);
+        }
+        let all = super::shape::cat(&parts, 3)?;
+        let (d, ws) = (signed(all.shape()), signed(w.shape()));
+        let images = super::reshape(&all, &[d[0] * d[1], d[2] * d[3], d[4], d[5]])?;
+        let w = super::permute(w, &[0, 2, 1, 3, 4])?;
+        let w = super::reshape(&w, &[ws[0], ws[2] * ws[1], ws[3], ws[4]])?;
+        conv_nchw(&images, &w, bias, geo)?
+    } else {
+        let mut sum: Option<Tensor> = None;
+        for tap in 0..taps {
+            // The bias once: with the first tap.
+            let b = if tap == 0 { bias } else { None };
+            let y = conv_nchw(&fold_depth(&part(tap)?)?, &super::select(w, 2, tap as i64)?, b, geo)?;
+            sum = Some(match sum {
+                Some(t) => super::add(&t, &y)?,
+                None => y,
+            });
+        }
+        let Some(y) = sum else { bail!(Shape, "conv3d: empty kernel") };
+        y
+    };
     unbatch(unfold_depth(&y, n)?, s.batched)
 }
+
+/// Elements up to which `conv3d` lays its taps in depth side by side.
+const SIDE_BY_SIDE: usize = 1 << 26;
 
 /// [N, C, D, H, W] as images [N * D, C, H, W].
 fn fold_depth(x: &Tensor) -> Result<Tensor> {

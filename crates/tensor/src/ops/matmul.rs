@@ -44,7 +44,14 @@ fn three(t: &Tensor) -> ([usize; 3], [isize; 3]) {
 }
 
 /// `c = alpha * a @ b + beta * c + bias` without history; 2-d or 3-d operands.
-fn gemm_raw(a: &Tensor, b: &Tensor, c: &Tensor, bias: Option<&Tensor>, alpha: f64, beta: f64) -> Result<()> {
+pub(super) fn gemm_raw(
+    a: &Tensor,
+    b: &Tensor,
+    c: &Tensor,
+    bias: Option<&Tensor>,
+    alpha: f64,
+    beta: f64,
+) -> Result<()> {
     if c.numel() == 0 {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 pub mod advanced;
 pub mod arith;
 pub mod attention;
+mod attention_tiles;
 pub mod bag;
 mod bins;
 pub mod calculus;
