@@ -95,8 +95,8 @@ def load(f, map_location=None, pickle_module=None, *, weights_only=True, mmap=No
 # Loaded when first named. `functional` and friends live inside these.
 _LAZY_MODULES = frozenset(
     (
-        "amp", "autograd", "backends", "cuda", "datasets", "distributions", "fft", "func", "linalg", "masked", "nn",
-        "optim", "overrides", "random", "serialization", "signal", "special", "testing", "utils", "viz",
+        "array_api", "autograd", "cuda", "datasets", "fft", "func", "linalg", "masked", "nn", "optim", "overrides",
+        "random", "serialization", "signal", "special", "testing", "utils", "viz",
     )
 )  # fmt: skip
 

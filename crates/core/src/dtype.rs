@@ -2,7 +2,7 @@
 //! and `match_dtype!`, the only way from a run-time dtype to a Rust type.
 
 use half::{bf16, f16};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// The families promotion goes by; the order is the promotion order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -371,6 +371,21 @@ impl From<bool> for Scalar {
     }
 }
 
+/// Whether operators follow the array API standard where PyTorch differs: 0-d tensors promote like any
+/// other (PyTorch's rule is that they only count where no tensor with dimensions has their kind), and
+/// `//` and `%` have the standard's special values.
+static STANDARD: AtomicBool = AtomicBool::new(false);
+
+/// Sets whether operators follow the array API standard; returns what it was.
+pub fn set_standard(on: bool) -> bool {
+    STANDARD.swap(on, Ordering::Relaxed)
+}
+/// Whether operators follow the array API standard.
+#[inline]
+pub fn standard() -> bool {
+    STANDARD.load(Ordering::Relaxed)
+}
+
 /// Promotion over operands (`torch.result_type`): tensors with dimensions count first, then 0-d
 /// tensors, then Python numbers; a lower group matters only if its category is higher.
 #[derive(Clone, Copy, Default)]
@@ -383,7 +398,8 @@ pub struct Promotion {
 impl Promotion {
     #[inline]
     pub fn tensor(mut self, d: DType, ndim: usize) -> Self {
-        let slot = if ndim > 0 { &mut self.dims } else { &mut self.zero };
+        let slot =
+            if ndim > 0 || standard() { &mut self.dims } else { &mut self.zero };
         *slot = Some(slot.map_or(d, |e| DType::promote(e, d)));
         self
     }

@@ -189,15 +189,20 @@ struct Memory {
 impl Memory {
     #[getter]
     fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let size = self.t.dtype().size() as isize;
-        let d = PyDict::new(py);
-        d.set_item("version", 3)?;
-        d.set_item("shape", PyTuple::new(py, self.t.shape())?)?;
-        d.set_item("strides", PyTuple::new(py, self.t.strides().iter().map(|s| s * size))?)?;
-        d.set_item("typestr", typestr(self.t.dtype())?)?;
-        d.set_item("data", (self.t.ptr() as usize, self.t.storage().is_read_only()))?;
-        Ok(d)
+        interface(py, &self.t)
     }
+}
+
+/// The description of a tensor's memory that NumPy reads: the array interface, version 3.
+pub fn interface<'py>(py: Python<'py>, t: &Tensor) -> PyResult<Bound<'py, PyDict>> {
+    let size = t.dtype().size() as isize;
+    let d = PyDict::new(py);
+    d.set_item("version", 3)?;
+    d.set_item("shape", PyTuple::new(py, t.shape())?)?;
+    d.set_item("strides", PyTuple::new(py, t.strides().iter().map(|s| s * size))?)?;
+    d.set_item("typestr", typestr(t.dtype())?)?;
+    d.set_item("data", (t.ptr() as usize, t.storage().is_read_only()))?;
+    Ok(d)
 }
 
 fn typestr(d: DType) -> PyResult<String> {

@@ -7,6 +7,7 @@ mod args;
 mod attrs;
 mod autograd;
 mod bind;
+mod buffer;
 mod complex;
 mod convert;
 mod cuda;

@@ -29,6 +29,11 @@ fn get_default_dtype(py: Python) -> PyResult<Py<PyDType>> {
 }
 
 #[pyfunction]
+fn _set_standard_operators(on: bool) -> bool {
+    pyrite_core::dtype::set_standard(on)
+}
+
+#[pyfunction]
 fn set_default_dtype(d: &Bound<PyAny>) -> PyResult<()> {
     let d = the_dtype("set_default_dtype", "d", d)?;
     if !d.is_float() {
@@ -207,6 +212,7 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(set_default_device, m)?)?;
     m.add_function(wrap_pyfunction!(set_warn_always, m)?)?;
     m.add_function(wrap_pyfunction!(is_warn_always_enabled, m)?)?;
+    m.add_function(wrap_pyfunction!(_set_standard_operators, m)?)?;
     m.add_function(wrap_pyfunction!(promote_types, m)?)?;
     m.add_function(wrap_pyfunction!(can_cast, m)?)?;
     m.add_function(wrap_pyfunction!(result_type, m)?)?;

@@ -8,6 +8,7 @@ use crate::tensor::{self, PyTensor, get, wrap};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
+use pyrite_core::dtype::standard;
 use pyrite_core::rows::RowId;
 use pyrite_core::rows::table::id;
 use pyrite_core::{Result, Scalar};
@@ -77,6 +78,21 @@ fn slot_name(r: RowId, prefix: &str) -> String {
     format!("__{prefix}{stem}__")
 }
 
+/// `a // b` and `a % b` by the array API standard, if that is switched on: where it differs from
+/// PyTorch, the namespace's functions know.
+fn by_the_standard<'py>(
+    r: RowId,
+    a: &Bound<'py, PyAny>,
+    b: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let name = match r {
+        id::FLOOR_DIVIDE => "floor_divide",
+        id::REMAINDER => "remainder",
+        _ => return Ok(None),
+    };
+    a.py().import("pyrite.array_api")?.call_method1(name, (a, b)).map(Some)
+}
+
 /// `a op b`; NotImplemented for what is neither tensor nor number.
 #[inline]
 fn binary(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId, swapped: bool) -> PyResult<Py<PyAny>> {
@@ -88,6 +104,12 @@ fn binary(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId, swapped: bool) 
         return Ok(r.unbind());
     }
     let Some(b) = Other::read(other)? else { return Ok(py.NotImplemented()) };
+    if standard() {
+        let (x, y) = if swapped { (other, slf.as_any()) } else { (slf.as_any(), other) };
+        if let Some(y) = by_the_standard(r, x, y)? {
+            return Ok(y.unbind());
+        }
+    }
     let a = slf.get().tensor(py);
     let work = Work::Elements(a.numel().max(b.numel()));
     let y = enter(py, work, move || {
@@ -114,6 +136,12 @@ fn inplace(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId) -> PyResult<()
             other.get_type().name()?
         )));
     };
+    if standard()
+        && let Some(y) = by_the_standard(r, slf.as_any(), other)?
+    {
+        slf.call_method1("copy_", (y,))?;
+        return Ok(());
+    }
     let a = slf.get().tensor(py);
     let work = Work::Elements(a.numel().max(b.numel()));
     enter(py, work, move || {

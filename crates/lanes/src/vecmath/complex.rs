@@ -118,6 +118,9 @@ pub fn log10(a: Z) -> Z {
 
 #[inline(never)]
 pub fn log1p(a: Z) -> Z {
+    if a.im.is_nan() && a.re.is_finite() {
+        return z(f64::NAN, f64::NAN);
+    }
     let b = z(1.0 + a.re, a.im);
     let re = if a.re.abs() < 0.5 && a.im.abs() < 0.5 {
         0.5 * (a.re * (2.0 + a.re) + a.im * a.im).ln_1p()
@@ -236,6 +239,9 @@ fn one_plus(a: Z) -> Z {
 
 #[inline(never)]
 pub fn asin(a: Z) -> Z {
+    if a.re == 0.0 && a.im.is_nan() {
+        return a;
+    }
     if is_inf(a) {
         return z(a.re.atan2(a.im.abs()), f64::INFINITY.copysign(a.im));
     }
@@ -248,6 +254,9 @@ pub fn asin(a: Z) -> Z {
 
 #[inline(never)]
 pub fn acos(a: Z) -> Z {
+    if a.re == 0.0 && a.im.is_nan() {
+        return z(FRAC_PI_2, a.im);
+    }
     if is_inf(a) {
         return z(a.im.abs().atan2(a.re), -f64::INFINITY.copysign(a.im));
     }
@@ -260,6 +269,9 @@ pub fn acos(a: Z) -> Z {
 
 #[inline(never)]
 pub fn acosh(a: Z) -> Z {
+    if a.re == 0.0 && a.im.is_nan() {
+        return z(f64::NAN, FRAC_PI_2);
+    }
     if is_inf(a) {
         return z(f64::INFINITY, a.im.atan2(a.re));
     }
@@ -278,8 +290,9 @@ pub fn asinh(a: Z) -> Z {
 pub fn atanh(a: Z) -> Z {
     const THETA: f64 = 3.3519519824856493e153; // A quarter of the root of the greatest number.
     const RHO: f64 = 1.0 / THETA;
-    if a.re == 0.0 && a.im.is_nan() {
-        return a;
+    if a.im.is_nan() {
+        let zero = a.re == 0.0 || a.re.is_infinite();
+        return z(if zero { 0f64.copysign(a.re) } else { a.im }, a.im);
     }
     // By symmetry the right half plane is enough.
     let beta = 1f64.copysign(a.re);
