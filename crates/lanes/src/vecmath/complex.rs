@@ -245,9 +245,6 @@ pub fn asin(a: Z) -> Z {
     if is_inf(a) {
         return z(a.re.atan2(a.im.abs()), f64::INFINITY.copysign(a.im));
     }
-    if a.re == 0.0 && a.im.is_nan() {
-        return a;
-    }
     let (m, p) = (sqrt(one_minus(a)), sqrt(one_plus(a)));
     z(a.re.atan2(m.re * p.re - m.im * p.im), libm::asinh(m.re * p.im - m.im * p.re))
 }
@@ -260,9 +257,6 @@ pub fn acos(a: Z) -> Z {
     if is_inf(a) {
         return z(a.im.abs().atan2(a.re), -f64::INFINITY.copysign(a.im));
     }
-    if a.re == 0.0 && a.im.is_nan() {
-        return z(FRAC_PI_2, f64::NAN);
-    }
     let (m, p) = (sqrt(one_minus(a)), sqrt(one_plus(a)));
     z(2.0 * m.re.atan2(p.re), libm::asinh(p.re * m.im - p.im * m.re))
 }
@@ -274,9 +268,6 @@ pub fn acosh(a: Z) -> Z {
     }
     if is_inf(a) {
         return z(f64::INFINITY, a.im.atan2(a.re));
-    }
-    if a.re == 0.0 && a.im.is_nan() {
-        return z(f64::NAN, FRAC_PI_2);
     }
     let (m, p) = (sqrt(z(a.re - 1.0, a.im)), sqrt(one_plus(a)));
     z(libm::asinh(m.re * p.re + m.im * p.im), 2.0 * m.im.atan2(p.re))
