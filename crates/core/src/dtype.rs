@@ -398,8 +398,7 @@ pub struct Promotion {
 impl Promotion {
     #[inline]
     pub fn tensor(mut self, d: DType, ndim: usize) -> Self {
-        let slot =
-            if ndim > 0 || standard() { &mut self.dims } else { &mut self.zero };
+        let slot = if ndim > 0 || standard() { &mut self.dims } else { &mut self.zero };
         *slot = Some(slot.map_or(d, |e| DType::promote(e, d)));
         self
     }
