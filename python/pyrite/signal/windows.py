@@ -339,7 +339,7 @@ def kaiser_window(
 
     >>> import pyrite as torch
     >>> torch.kaiser_window(4, beta=2.0)
-    tensor([0.4387, 0.8507, 1.0000, 0.8507])
+    tensor([0.4387, 0.8348, 1.0000, 0.8348])
     """
     _no_pin("kaiser_window", pin_memory)
     return _classic(
