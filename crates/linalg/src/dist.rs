@@ -98,8 +98,10 @@ fn pair<T: Real>(kind: Distance, a: &[T], b: &[T]) -> T {
 
 #[inline(always)]
 unsafe fn forward<T: Real>(kind: Distance, x1: Mat, x2: Mat, out: Mat) {
-    // SAFETY (here and below): rows of x1, x2 and out are dense and valid by the caller's promise.
-    let row = |m: Mat, i: usize| unsafe { std::slice::from_raw_parts(m.at::<T>(i, 0), m.cols) };
+    let row = |m: Mat, i: usize| {
+        // SAFETY: rows of x1 and x2 are dense and valid by the caller's promise.
+        unsafe { std::slice::from_raw_parts(m.at::<T>(i, 0), m.cols) }
+    };
     for i in 0..out.rows {
         let a = row(x1, i);
         for j in 0..out.cols {

@@ -46,9 +46,11 @@ unsafe fn lu_plain<T: Field>(a: Mat, pivots: &mut [i32]) -> usize {
     let (m, n) = (a.rows, a.cols);
     let mut info = 0;
     for k in 0..m.min(n) {
-        // SAFETY (here and below): k < m and j < n; each slice is the rest of one column, and two slices that
-        // live at once are of different columns.
-        let rest = |j: usize| unsafe { std::slice::from_raw_parts_mut(a.at::<T>(k, j), m - k) };
+        let rest = |j: usize| {
+            // SAFETY: k < m and j < n: the rest of one column. Two slices that live at once are of different
+            // columns, and none lives while rows are swapped.
+            unsafe { std::slice::from_raw_parts_mut(a.at::<T>(k, j), m - k) }
+        };
         let column = rest(k);
         let (mut at, mut most) = (0, column[0].size());
         for (i, v) in column.iter().enumerate().skip(1) {
@@ -70,13 +72,13 @@ unsafe fn lu_plain<T: Field>(a: Mat, pivots: &mut [i32]) -> usize {
         let column = rest(k);
         let pivot = column[0];
         for v in &mut column[1..] {
-            *v = *v / pivot;
+            *v /= pivot;
         }
         for j in k + 1..n {
             let other = rest(j);
             let f = other[0];
             for (y, x) in other[1..].iter_mut().zip(&column[1..]) {
-                *y = *y - f * *x;
+                *y -= f * *x;
             }
         }
     }

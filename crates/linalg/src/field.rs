@@ -5,7 +5,7 @@ use faer::dyn_stack::{MemBuffer, StackReq};
 use faer::traits::{ComplexField, RealField};
 use faer::{MatMut, MatRef, c32, c64};
 use std::marker::PhantomData;
-use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::ops::{Add, Div, DivAssign, Mul, Neg, Sub, SubAssign};
 
 /// A real number: what complex ones are made of.
 pub(crate) trait Part: RealField + Copy + PartialOrd + Into<f64> + Neg<Output = Self> {
@@ -36,6 +36,8 @@ pub(crate) trait Field:
     + Mul<Output = Self>
     + Div<Output = Self>
     + Neg<Output = Self>
+    + DivAssign
+    + SubAssign
 {
     type R: Part;
     const ZERO: Self;

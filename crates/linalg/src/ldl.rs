@@ -158,7 +158,7 @@ pub(crate) unsafe fn solve<T: Field>(ld: Mat, pivots: &[i32], b: Mat, hermitian:
         for j in 0..b.cols {
             let mut s = x.get(k, j);
             for i in from..n {
-                s = s - star(a.get(i, k)) * x.get(i, j);
+                s -= star(a.get(i, k)) * x.get(i, j);
             }
             x.set(k, j, s);
         }

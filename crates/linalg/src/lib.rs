@@ -64,12 +64,13 @@ pub enum Op {
     Adjoint,
 }
 
-/// The kernels of one element type.
+/// The kernels of one element type. Their safety is one contract, stated here once.
 ///
 /// # Safety
 /// For every function: each [`Mat`] names valid memory of this element type for its shape and strides,
 /// matrices that are written to do not overlap others, shapes fit together as documented, and slices
 /// have the stated lengths.
+#[allow(clippy::missing_safety_doc)]
 pub trait Kernels: Sync {
     /// Are all elements finite?
     unsafe fn is_finite(&self, a: Mat) -> bool;
