@@ -344,10 +344,10 @@ mod tests {
                 for (len, step) in [(1, 1), (2, 1), (2, 2), (0, 1)] {
                     if start + len * step <= n {
                         let size: Vec<usize> =
-                            (0..3).map(|k| if k == d as usize { len } else { base.shape()[k] }).collect();
+                            (0..3).map(|k| if k == d { len } else { base.shape()[k] }).collect();
                         let mut strides = base.strides().to_vec();
-                        strides[d as usize] *= step as isize;
-                        let offset = start * base.strides()[d as usize] as usize;
+                        strides[d] *= step as isize;
+                        let offset = start * base.strides()[d] as usize;
                         views.push(Layout::new(&size[..], &strides[..], offset));
                     }
                 }

@@ -32,13 +32,23 @@ pub struct Part {
     kept: OnceLock<Kept>,
 }
 
+/// Where the bytes of a [`Part`] are.
+pub enum State<'a> {
+    /// Still in the storage.
+    Intact,
+    /// Here instead.
+    Kept(&'a Kept),
+    /// They were overwritten unseen.
+    Gone,
+}
+
 impl Part {
-    /// What to read instead of the storage; `Err` if it was overwritten unseen.
-    pub fn state(&self, version: u32) -> Result<Option<&Kept>, ()> {
+    /// What to read when the storage is at `version`.
+    pub fn state(&self, version: u32) -> State<'_> {
         match self.kept.get() {
-            Some(k) => Ok(Some(k)),
-            None if newer(version, self.intact.load(Ordering::Acquire)) => Err(()),
-            None => Ok(None),
+            Some(k) => State::Kept(k),
+            None if newer(version, self.intact.load(Ordering::Acquire)) => State::Gone,
+            None => State::Intact,
         }
     }
     pub fn put(&self, k: Kept) {

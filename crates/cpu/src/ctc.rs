@@ -126,7 +126,7 @@ impl Setup<'_> {
     /// The class of state `s` of sample `i`.
     #[inline(always)]
     fn class(&self, i: usize, s: usize) -> usize {
-        if s % 2 == 0 { self.blank } else { self.targets[self.begin[i] + s / 2] as usize }
+        if s.is_multiple_of(2) { self.blank } else { self.targets[self.begin[i] + s / 2] as usize }
     }
     /// May a path skip the state before `s`: between two labels that differ?
     #[inline(always)]

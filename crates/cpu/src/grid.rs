@@ -295,13 +295,15 @@ impl<T: Real, const D: usize> ArchKernel for Job<'_, T, D> {
         let s = self.s;
         let mut tile = Tile::<T, D>::new(s.mode);
         let tiles = s.points.div_ceil(TILE);
-        // SAFETY: (everywhere below) `typed` checked that the arrays are contiguous with these sizes.
+        // SAFETY: `typed` checked that the arrays are contiguous with these sizes.
         let plane = |n: usize, c: usize| unsafe {
             std::slice::from_raw_parts(self.x.get().add((n * s.c + c) * s.image).cast_const(), s.image)
         };
+        // SAFETY: as for `plane`.
         let coords = |n: usize, p: usize, m: usize| unsafe {
             std::slice::from_raw_parts(self.grid.get().add((n * s.points + p) * D).cast_const(), m * D)
         };
+        // SAFETY: as for `plane`.
         let values = |n: usize, c: usize, p: usize, m: usize| unsafe {
             std::slice::from_raw_parts(self.y.get().add((n * s.c + c) * s.points + p).cast_const(), m)
         };

@@ -94,7 +94,7 @@ fn all<T: Field>(num: Num, tol: f64) {
         // Cholesky
         let eye = M::<T>::new(n, n, |i, j| if i == j { T::ONE } else { T::ZERO });
         let mut p = a.mul(&a.h());
-        (0..n).for_each(|i| p.v[i * (n + 1)] = p.v[i * (n + 1)] + T::ONE);
+        (0..n).for_each(|i| p.v[i * (n + 1)] += T::ONE);
         let mut c = p.clone();
         assert_eq!(unsafe { k.cholesky(c.mat()) }, Ok(0));
         let l = M::<T>::new(n, n, |i, j| if i >= j { c.at(i, j) } else { T::ZERO });
@@ -104,7 +104,7 @@ fn all<T: Field>(num: Num, tol: f64) {
         for op in [Op::Plain, Op::Transposed, Op::Adjoint] {
             let mut x = b.clone();
             let mut well = a.clone();
-            (0..n).for_each(|i| well.v[i * (n + 1)] = well.v[i * (n + 1)] + T::of(n as f64, 0.0));
+            (0..n).for_each(|i| well.v[i * (n + 1)] += T::of(n as f64, 0.0));
             let w = match op {
                 Op::Plain => well.clone(),
                 Op::Adjoint => well.h(),

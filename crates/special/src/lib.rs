@@ -6,6 +6,9 @@
 //! Series are Chebyshev expansions made by `tools/special_tables.py` from definitions in high precision;
 //! `docs/ulp.md` says how far each function is from the true value.
 
+// The text is also C, which has no `FRAC_1_SQRT_2`.
+#![allow(clippy::approx_constant)]
+
 mod bessel;
 mod gamma;
 mod math;

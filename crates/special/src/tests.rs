@@ -22,7 +22,7 @@ fn known_values() {
     close(ndtr(0.0), 0.5);
     close(log_ndtr(0.0), -LN_2);
     close(ndtri(0.975), 1.959_963_984_540_054);
-    close(airy_ai(0.0), 0.355_028_053_887_817_24);
+    close(airy_ai(0.0), 0.355_028_053_887_817_2);
     close(chebyshev_polynomial_t(0.5, 3.0), -1.0);
     close(chebyshev_polynomial_u(2.0, 3.0), 56.0);
     close(legendre_polynomial_p(0.5, 3.0), -0.4375);

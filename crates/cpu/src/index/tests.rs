@@ -10,6 +10,10 @@ use pyrite_core::rng::word;
 fn arr<'a, T>(d: DType, v: &[T], shape: &'a [usize], strides: &'a [isize]) -> Arr<'a> {
     Arr { ptr: v.as_ptr().cast_mut().cast(), dtype: d, shape, strides }
 }
+/// What an operation writes to.
+fn out<'a, T>(d: DType, v: &mut [T], shape: &'a [usize], strides: &'a [isize]) -> Arr<'a> {
+    Arr { ptr: v.as_mut_ptr().cast(), dtype: d, shape, strides }
+}
 /// Row-major strides, or column-major ones.
 fn strides(shape: &[usize], reversed: bool) -> Vec<isize> {
     let mut s = vec![0; shape.len()];
@@ -48,9 +52,9 @@ fn select_and_back() {
                 small[dim] = k;
                 let (ss, ds) = (strides(&shape, rev), strides(&small, !rev));
                 let src = numbers(shape.iter().product());
-                let dst = vec![0f32; small.iter().product()];
+                let mut dst = vec![0f32; small.iter().product()];
                 let idx = random(k, shape[dim] as u32);
-                let (d, s) = (arr(DType::F32, &dst, &small, &ds), arr(DType::F32, &src, &shape, &ss));
+                let (d, s) = (out(DType::F32, &mut dst, &small, &ds), arr(DType::F32, &src, &shape, &ss));
                 let (n, one) = ([k], [1]);
                 let i = arr(DType::I64, &idx, &n, &one);
                 run(Index::Select { dst: d, src: s, idx: i, dim }).unwrap();
@@ -61,8 +65,8 @@ fn select_and_back() {
                     assert_eq!(dst[at(&ds, &p)], src[at(&ss, &q)]);
                     sum[at(&ss, &q)] += dst[at(&ds, &p)] as f64;
                 }
-                let back = vec![0f32; src.len()];
-                let b = arr(DType::F32, &back, &shape, &ss);
+                let mut back = vec![0f32; src.len()];
+                let b = out(DType::F32, &mut back, &shape, &ss);
                 run(Index::SelectInto { dst: b, src: d, idx: i, dim, how: Scatter::Add }).unwrap();
                 for (x, y) in back.iter().zip(&sum) {
                     assert!((*x as f64 - y).abs() < 1e-3 * y.abs().max(1.0));
@@ -86,10 +90,10 @@ fn gather_and_scatter() {
                 let n = ishape.iter().product();
                 let (ss, ds, is) = (strides(&shape, rev), strides(&ishape, !rev), strides(&ishape, rev));
                 let src = numbers(shape.iter().product());
-                let dst = vec![0f32; n];
+                let mut dst = vec![0f32; n];
                 let idx: Vec<i32> = random(n, shape[dim] as u32).into_iter().map(|v| v as i32).collect();
                 let i = arr(DType::I32, &idx, &ishape, &is);
-                let (d, s) = (arr(DType::F32, &dst, &ishape, &ds), arr(DType::F32, &src, &shape, &ss));
+                let (d, s) = (out(DType::F32, &mut dst, &ishape, &ds), arr(DType::F32, &src, &shape, &ss));
                 run(Index::Gather { dst: d, src: s, idx: i, dim }).unwrap();
                 let mut sum = vec![0.5f64; src.len()];
                 let mut most = vec![0.5f32; src.len()];
@@ -102,8 +106,8 @@ fn gather_and_scatter() {
                     most[to] = most[to].max(v);
                 }
                 for how in [Scatter::Add, Scatter::Max] {
-                    let back = vec![0.5f32; src.len()];
-                    let b = arr(DType::F32, &back, &shape, &ss);
+                    let mut back = vec![0.5f32; src.len()];
+                    let b = out(DType::F32, &mut back, &shape, &ss);
                     run(Index::Scatter { dst: b, src: d, idx: i, dim, how }).unwrap();
                     for j in 0..back.len() {
                         let want = if how == Scatter::Add { sum[j] } else { most[j] as f64 };
@@ -127,17 +131,17 @@ fn take_and_put() {
         let idx = [arr(DType::I64, &a, &ish, &[7, 1]), arr(DType::I64, &b, &ish, &[0, 1])];
         let oshape = [4, 7, 5, 3];
         let os = strides(&oshape, !rev);
-        let out = vec![0f32; 420];
-        let (d, s) = (arr(DType::F32, &out, &oshape, &os), arr(DType::F32, &src, &shape, &ss));
+        let mut taken = vec![0f32; 420];
+        let (d, s) = (out(DType::F32, &mut taken, &oshape, &os), arr(DType::F32, &src, &shape, &ss));
         run(Index::Take { dst: d, src: s, idx: &idx, dims: &[] }).unwrap();
         let mut sum = vec![0f64; 990];
         for p in positions(&oshape) {
             let q = [a[p[0] * 7 + p[1]] as usize, b[p[1]] as usize, p[2], p[3]];
-            assert_eq!(out[at(&os, &p)], src[at(&ss, &q)]);
-            sum[at(&ss, &q)] += out[at(&os, &p)] as f64;
+            assert_eq!(taken[at(&os, &p)], src[at(&ss, &q)]);
+            sum[at(&ss, &q)] += taken[at(&os, &p)] as f64;
         }
-        let back = vec![0f32; 990];
-        let bk = arr(DType::F32, &back, &shape, &ss);
+        let mut back = vec![0f32; 990];
+        let bk = out(DType::F32, &mut back, &shape, &ss);
         run(Index::Put { dst: bk, src: d, idx: &idx, dims: &[], how: Scatter::Add }).unwrap();
         assert!(back.iter().zip(&sum).all(|(x, y)| (*x as f64 - y).abs() < 1e-4 * y.abs().max(1.0)));
     }
@@ -146,8 +150,8 @@ fn take_and_put() {
 #[test]
 fn bad_indices_are_errors_and_touch_nothing() {
     let src = [1f64, 2.0, 3.0];
-    let (dst, three) = ([7f64; 3], [3]);
-    let (d, s) = (arr(DType::F64, &dst, &three, &[1]), arr(DType::F64, &src, &three, &[1]));
+    let (mut dst, three) = ([7f64; 3], [3]);
+    let (d, s) = (out(DType::F64, &mut dst, &three, &[1]), arr(DType::F64, &src, &three, &[1]));
     let idx = [0i64, -1, 3];
     let i = arr(DType::I64, &idx, &three, &[1]);
     let all = [
@@ -161,7 +165,7 @@ fn bad_indices_are_errors_and_touch_nothing() {
     for r in all {
         let e = r.unwrap_err();
         assert_eq!(e.kind(), Kind::Index);
-        assert!(e.message().contains("out of range"), "{e}");
+        assert!(e.message().contains("out of bounds"), "{e}");
     }
     assert_eq!(dst[1..], [7.0, 7.0]);
     let f = arr(DType::F64, &src, &three, &[1]);
@@ -179,40 +183,40 @@ fn masks() {
         let (s, m) = (arr(DType::U16, &src, &shape, &st), arr(DType::Bool, &mask, &shape, &[100, 1]));
         let want: Vec<u16> =
             (0..n).filter(|&i| mask[i] != 0).map(|i| src[at(&st, &[i / 100, i % 100])]).collect();
-        let got = vec![0u16; want.len()];
+        let mut got = vec![0u16; want.len()];
         let len = [want.len()];
-        let d = arr(DType::U16, &got, &len, &[1]);
+        let d = out(DType::U16, &mut got, &len, &[1]);
         run(Index::MaskedSelect { dst: d, src: s, mask: m }).unwrap();
         assert_eq!(got, want);
-        let back = vec![0u16; n];
-        let b = arr(DType::U16, &back, &shape, &st);
+        let mut back = vec![0u16; n];
+        let b = out(DType::U16, &mut back, &shape, &st);
         run(Index::MaskedScatter { dst: b, src: d, mask: m }).unwrap();
         for i in 0..n {
             let j = at(&st, &[i / 100, i % 100]);
             assert_eq!(back[j], if mask[i] != 0 { src[j] } else { 0 });
         }
-        let rows = vec![0i64; want.len() * 2];
+        let mut rows = vec![0i64; want.len() * 2];
         let rs = [want.len(), 2];
-        run(Index::Nonzero { dst: arr(DType::I64, &rows, &rs, &[2, 1]), src: m }).unwrap();
+        run(Index::Nonzero { dst: out(DType::I64, &mut rows, &rs, &[2, 1]), src: m }).unwrap();
         let hits: Vec<i64> =
             (0..n as i64).filter(|&i| mask[i as usize] != 0).flat_map(|i| [i / 100, i % 100]).collect();
         assert_eq!(rows, hits);
         let short = [want.len() - 1];
-        let d = arr(DType::U16, &got, &short, &[1]);
+        let d = out(DType::U16, &mut got, &short, &[1]);
         assert!(run(Index::MaskedSelect { dst: d, src: s, mask: m }).is_err());
     }
     // What counts as zero: both zeros of floats, not NaN; either part of a complex.
     let h = [0.0, -0.0, 1.0, f64::NAN].map(f16::from_f64);
     let c = [0.0f32, -0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0];
-    let rows = [9i64; 2];
+    let mut rows = [9i64; 2];
     run(Index::Nonzero {
-        dst: arr(DType::I64, &rows, &[2, 1], &[1, 1]),
+        dst: out(DType::I64, &mut rows, &[2, 1], &[1, 1]),
         src: arr(DType::F16, &h, &[4], &[1]),
     })
     .unwrap();
     assert_eq!(rows, [2, 3]);
     run(Index::Nonzero {
-        dst: arr(DType::I64, &rows, &[2, 1], &[1, 1]),
+        dst: out(DType::I64, &mut rows, &[2, 1], &[1, 1]),
         src: arr(DType::C64, &c, &[4], &[1]),
     })
     .unwrap();

@@ -1,7 +1,7 @@
 //! Lane types against plain Rust: memory, masks, halves, basic operations, on every set.
 
 use super::*;
-use pyrite_core::expr::{Int, Mask, Num};
+use pyrite_core::expr::{Field, Int, Mask, Num, Ring};
 
 fn all() -> Vec<Isa> {
     [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|i| *i <= detect()).collect()

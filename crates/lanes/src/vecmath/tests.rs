@@ -5,7 +5,7 @@
 
 use super::scalar as reference;
 use crate::simd::{Arch, ArchKernel, FloatLanes, Isa, detect, dispatch_on};
-use pyrite_core::expr::{Float, Num};
+use pyrite_core::expr::{Float, Ring};
 
 trait F1 {
     fn f<V: FloatLanes>(x: V) -> V;
@@ -358,7 +358,7 @@ macro_rules! rows2 {
         struct Op;
         impl F2 for Op {
             #[inline(always)]
-            fn f<V: FloatLanes>(a: V, b: V) -> V { $t::$f(a, b) }
+            fn f<V: FloatLanes>(a: V, b: V) -> V { <V as $t>::$f(a, b) }
         }
         binary(&mut $rows, stringify!($f), Op, $want, ($l32, $l64));
     } )* };
@@ -397,7 +397,7 @@ fn ulp_table() {
         sqrt = f64::sqrt, STEP, 0.51, 0.0;
     );
     rows2!(rows;
-        pow of Num = reference::pow, 0.51, 0.0;
+        pow of Ring = reference::pow, 0.51, 0.0;
         atan2 of Float = reference::atan2, 0.51, 3.0;
         hypot of Float = reference::hypot, 0.51, 0.0;
     );

@@ -5,7 +5,7 @@
 use super::node::{Edge, Node};
 use super::{Meta, forward, mode};
 use crate::tensor::{Impl, Tensor};
-use pyrite_core::watch::{Kept, Part};
+use pyrite_core::watch::{Kept, Part, State};
 use pyrite_core::{Layout, Result, Site, bail, err};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -152,9 +152,9 @@ impl Saved {
             Mark::Whole(_) if now == self.version => return Ok(None),
             Mark::Whole(epoch) => storage.kept_in(*epoch),
             Mark::Part(p) => match p.state(now) {
-                Ok(None) => return Ok(None),
-                Ok(Some(k)) => Some(k.clone()),
-                Err(()) => None,
+                State::Intact => return Ok(None),
+                State::Kept(k) => Some(k.clone()),
+                State::Gone => None,
             },
         };
         match kept {

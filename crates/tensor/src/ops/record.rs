@@ -125,16 +125,11 @@ fn record_node(
             _ => None,
         };
         if edge.is_some() {
-            match row.grad(i) {
-                Some(g) => {
-                    for u in g.uses {
-                        match u {
-                            Use::Input(k) => keep[*k as usize] = true,
-                            Use::Output => keep_out = true,
-                        }
-                    }
+            for u in row.grad(i).map_or(&[][..], |g| g.uses) {
+                match u {
+                    Use::Input(k) => keep[*k as usize] = true,
+                    Use::Output => keep_out = true,
                 }
-                None => {}
             }
         }
         edges.push(edge);
