@@ -155,8 +155,14 @@ def registry():
     """The registry with names that come twice put together, as the binding does."""
     found = {}
     for op in C._registry():
+        # Where the tensor of the method is not the function's first argument, each has an entry of its own.
+        by_form = dict.fromkeys(op["forms"], op["signatures"])
         known = found.setdefault((op["namespace"], op["name"]), op)
-        if known is not op:
+        if known is op:
+            known["by_form"] = by_form
+        else:
+            for form, signatures in by_form.items():
+                known["by_form"][form] = known["by_form"].get(form, []) + signatures
             known["signatures"] += op["signatures"]
             known["forms"] = sorted({*known["forms"], *op["forms"]})
     return list(found.values())
@@ -169,7 +175,7 @@ def ops_stub(ops, form, indent=""):
         if form not in op["forms"]:
             continue
         for name in [op["name"], *op["aliases"]]:
-            sigs = [signature(s, method, "out" in op["forms"] and not method) for s in op["signatures"]]
+            sigs = [signature(s, method, "out" in op["forms"] and not method) for s in op["by_form"][form]]
             many = len(sigs) > 1
             for s in sigs:
                 if many:
@@ -201,7 +207,7 @@ def runtime_signature(f):
     return s
 
 
-def plain_stub(name, f, indent="", static=False, first=None):
+def plain_stub(name, f, indent="", decorator=None, first=None):
     """The stub of something written by hand in Rust."""
     s = runtime_signature(f)
     if s is None:
@@ -228,7 +234,7 @@ def plain_stub(name, f, indent="", static=False, first=None):
                     q.kind is not p.POSITIONAL_ONLY for q in list(s.parameters.values())[i + 1 :]
                 ):
                     args.append("/")
-    lines = [f"{indent}@staticmethod"] if static else []
+    lines = [f"{indent}@{decorator}"] if decorator else []
     lines.append(f"{indent}def {name}({', '.join(args)}) -> {RETURNS.get(name, 'Any')}: ...")
     return lines
 
@@ -238,6 +244,19 @@ SIZE = """class Size(tuple[_int, ...]):
     def numel(self) -> _int: ...
     def __radd__(self, other: Any) -> Any: ...
 """
+
+
+CLASS_METHODS = (classmethod, types.ClassMethodDescriptorType)
+
+
+def class_method_stub(name, bound):
+    """The stub of a class method, bound to its class."""
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    args = ", ".join(
+        f"{stars.get(p.kind, '')}{p.name}: Any{'' if p.default is p.empty else ' = ...'}"
+        for p in inspect.signature(bound).parameters.values()
+    )
+    return ["    @classmethod", f"    def {name}(cls, {args}) -> {RETURNS.get(name, 'Any')}: ..."]
 
 
 def class_stub(cls, ops=()):
@@ -270,7 +289,9 @@ def class_stub(cls, ops=()):
                 body.append(f"    @{name}.setter")
                 body.append(f"    def {name}(self, value: {PROPERTIES[name]}) -> None: ...")
         elif isinstance(value, staticmethod):
-            body += plain_stub(name, value.__func__, "    ", static=True)
+            body += plain_stub(name, value.__func__, "    ", "staticmethod")
+        elif isinstance(value, CLASS_METHODS):
+            body += class_method_stub(name, getattr(cls, name))
         elif callable(value):
             # Methods that the package adds in Python keep the name of their first argument.
             names = list(inspect.signature(value).parameters) if isinstance(value, types.FunctionType) else ["self"]
