@@ -1,5 +1,6 @@
 """Bad input: the exception's type, what its message names, and that nothing a fuzzer finds brings the process down."""
 
+import faulthandler
 import math
 import random
 import resource
@@ -272,9 +273,12 @@ def little_memory():
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name, f", [pytest.param(n, f, id=n) for n, f in functions()] if NAME == "pyrite" else [])
-def test_fuzz(name, f):
+def test_fuzz(request, name, f):
     """Any function, any arguments: a result or an exception of an expected type, never a crash."""
     rng = random.Random(name)
+    # A call that holds the interpreter cannot be interrupted from Python: end the process, with the line.
+    faulthandler.dump_traceback_later(100, exit=True)
+    request.addfinalizer(faulthandler.cancel_dump_traceback_later)
     for round_ in range(60):
         pool = [*STRANGE, *strange_tensors()]
         arguments = [rng.choice(pool) for _ in range(rng.randint(0, 4))]

@@ -29,8 +29,7 @@ def lower(a, x):
 
 
 def log_ndtr(x):
-    with mp.workdps(40 + int(x * x / 4)):
-        return mp.log(mp.erfc(-x / mp.sqrt(2)) / 2) if x < 5 else mp.log1p(-mp.erfc(x / mp.sqrt(2)) / 2)
+    return mp.log(mp.erfc(-x / mp.sqrt(2)) / 2) if x < 5 else mp.log1p(-mp.erfc(x / mp.sqrt(2)) / 2)
 
 
 def ndtri(p):
@@ -50,9 +49,9 @@ def _start(p):
 
 
 def erfcx(x):
-    with mp.workdps(40 + int(min(abs(x), 1000) ** 2 / 2.2) if 0 < x < 30 else 40):
-        if x > 30:
-            return sum((-1) ** k * mp.fac2(2 * k - 1) / (2 * x * x) ** k for k in range(12)) / (x * mp.sqrt(mp.pi))
+    with mp.workdps(40):
+        if x > 1e6:
+            return (1 - 1 / (2 * x * x)) / (x * mp.sqrt(mp.pi))
         return mp.exp(x * x) * mp.erfc(x)
 
 

@@ -17,9 +17,9 @@ pyrite_table::rows! {
     /// Elementwise true quotient; integers give the default float.
     div(a: float, b: float) = a / b; grad a: g / b; grad b: -(g * y / b); sample 0.5, 3.0; alias "divide"; alias "true_divide"; flag complex;
     /// Quotient rounded down.
-    floor_divide(a: num, b: num) = floor_div(a, b); sample 1.0, 9.0; flag intzero; flag nobool;
+    floor_divide(a: num, b: num) = floor_div(a, b); grad a: 0.0 * g; grad b: 0.0 * g; sample 1.0, 9.0; flag intzero; flag nobool;
     /// Quotient rounded towards zero (`div(rounding_mode="trunc")`).
-    trunc_divide(a: num, b: num) = trunc_div(a, b); at "_"; sample 1.0, 9.0; flag intzero;
+    trunc_divide(a: num, b: num) = trunc_div(a, b); grad a: 0.0 * g; grad b: 0.0 * g; at "_"; sample 1.0, 9.0; flag intzero;
     /// Python's remainder: the result has the sign of the divisor.
     remainder(a: num, b: num) = remainder(a, b); grad a: g; grad b: -(g * floor(a / b)); sample 1.0, 9.0; flag intzero; flag nobool;
     /// C's remainder: the result has the sign of the dividend.
@@ -139,7 +139,7 @@ pyrite_table::rows! {
     copysign(a: float, b: float) = copysign(a, b);
         grad a: select(eq(a, 0.0), 0.0 * g, select(differ(signbit(a), signbit(b)), -g, g)); grad b: 0.0 * g;
     /// The next representable value after the first, towards the second.
-    nextafter(a: float, b: float) = nextafter(a, b);
+    nextafter(a: float, b: float) = nextafter(a, b); grad a: g; grad b: 0.0 * g;
 
     // ---- error function, gamma ----------------------------------------------------------------
 
@@ -220,7 +220,7 @@ pyrite_table::rows! {
     /// The mantissa of `frexp`.
     frexp_mantissa(x: float) = frexp_mantissa(x); grad x: g * exp2(-frexp_exponent(x)); at "_";
     /// The exponent of `frexp`, as a float.
-    frexp_exponent(x: float) = frexp_exponent(x); at "_";
+    frexp_exponent(x: float) = frexp_exponent(x); grad x: 0.0 * g; at "_";
     /// The Chebyshev polynomial of the first kind, of order n (cut to an integer; 0 below 0).
     chebyshev_polynomial_t(x: float, n: float) = chebyshev_polynomial_t(x, n); at "special"; sample 0.0, 4.0;
     /// The Chebyshev polynomial of the second kind, of order n (cut to an integer; 0 below 0).

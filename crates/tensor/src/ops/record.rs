@@ -251,17 +251,6 @@ impl Rule for RowRule {
                 continue;
             };
             let Some(formula) = self.row.grad(i) else {
-                // The neighbour of `a` moves with it; in which direction it lies changes nothing.
-                if self.row.name == "nextafter" {
-                    let y = if i == 0 { g.clone() } else { Tensor::zeros(g.shape(), want, g.device())? };
-                    out.push(Some(y));
-                    continue;
-                }
-                // Constant between its jumps.
-                if matches!(self.row.name, "floor_divide" | "trunc_divide" | "frexp_exponent") {
-                    out.push(Some(Tensor::zeros(g.shape(), want, g.device())?));
-                    continue;
-                }
                 bail!(
                     NotImplemented,
                     "{}: the derivative for argument '{}' is not implemented",

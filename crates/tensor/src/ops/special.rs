@@ -23,11 +23,14 @@ fn mvlgamma(x: &Tensor, p: i64) -> Result<Tensor> {
     ensure!(!x.dtype().is_complex(), NotImplemented, "mvlgamma is not implemented for {}", x.dtype());
     let constant = p as f64 * (p - 1) as f64 / 4.0 * std::f64::consts::PI.ln();
     let lgamma = |t: &Tensor| elementwise::run(id::LGAMMA.row(), &[t.into()], &[]);
-    let mut sum = lgamma(x)?;
-    for j in 1..p {
-        sum = super::add(&sum, &lgamma(&super::sub(x, j as f64 / 2.0)?)?)?;
+    if p == 1 {
+        return lgamma(x);
     }
-    if p == 1 { Ok(sum) } else { super::add(&sum, constant) }
+    // All terms at once, so that an absurd `p` is refused by the allocation and not worked at for hours.
+    let numbers = [0.0, p as f64 / 2.0, 0.5].map(Scalar::Float);
+    let halves = super::create::arange(numbers[0], numbers[1], numbers[2], x.dtype().to_float(), x.device())?;
+    let terms = lgamma(&super::sub(&super::unsqueeze(x, -1)?, &halves)?)?;
+    super::add(&super::sum(&terms, Some(&[-1]), false, None)?, constant)
 }
 
 /// Mantissas of magnitude 1/2 to 1 and the powers of two that belong to them.
