@@ -218,7 +218,7 @@ SPECIAL = [
     Op("scaled_modified_bessel_k1", special.k1e, sample=BESSEL),
     Op("spherical_bessel_j0", lambda x: special.spherical_jn(0, x), slack=8),
     Op("airy_ai", lambda x: special.airy(x)[0], grad=False, slack=8),
-    Op("erfcx", special.erfcx),
+    Op("erfcx", special.erfcx, sample=(-1.5, 3.0)),
     Op("ndtr", special.ndtr),
     Op("log_ndtr", special.log_ndtr),
     Op("ndtri", special.ndtri, sample=(0.05, 0.95), slack=4),

@@ -203,3 +203,19 @@ def test_limits_at_infinity():
     assert S.i0(x).tolist() == [math.inf, math.inf] and S.i1(x).tolist() == [math.inf, -math.inf]
     assert S.zeta(x[:1], torch.tensor(2.5)).tolist() == [0]
     assert math.isnan(S.zeta(torch.tensor(math.nan), torch.tensor(1.0)).item())
+
+
+@pytest.mark.parametrize("name", sorted(n for n in dir(S) if "_polynomial_" in n))
+def test_polynomials_at_the_limits(name):
+    """Order 0 is 1 everywhere, NaN comes through, no order takes long; orders below 0 and NaN give 0."""
+    f = getattr(S, name)
+    x = torch.tensor([math.nan, math.inf, -math.inf, 0.3], dtype=torch.float64)
+    assert f(x, 0).tolist() == [1, 1, 1, 1]
+    assert f(x, -1).tolist() == f(x, math.nan).tolist() == [0, 0, 0, 0]
+    for n in (1, 2, 39, 40, 2.0**60, math.inf):
+        assert math.isnan(f(x, n)[0].item())
+    sign = -1 if name.startswith("laguerre") else 1
+    assert f(x, 1)[1:3].tolist() == [sign * math.inf, -sign * math.inf]
+    if "chebyshev" in name:
+        assert f(x, 3)[1:3].tolist() == f(x, 51)[1:3].tolist() == [math.inf, -math.inf]
+        assert f(x, 50)[1:3].tolist() == [math.inf, math.inf]

@@ -37,7 +37,10 @@ pyrite_table::functions! {
         if n != n || n < 0.0 {
             return 0.0;
         }
-        if n < 40.0 || x != x || (fabs(x) > 1.0 && n < 512.0) {
+        if n >= 40.0 && x != x {
+            return x;
+        }
+        if n < 40.0 || (fabs(x) > 1.0 && n < 512.0) {
             return chebyshev(x, n, x);
         }
         if fabs(x) <= 1.0 {
@@ -56,7 +59,10 @@ pyrite_table::functions! {
         if n != n || n < 0.0 {
             return 0.0;
         }
-        if n < 40.0 || x != x || (fabs(x) > 1.0 && n < 512.0) {
+        if n >= 40.0 && x != x {
+            return x;
+        }
+        if n < 40.0 || (fabs(x) > 1.0 && n < 512.0) {
             return chebyshev(x, n, 2.0 * x);
         }
         let mut y = n + 1.0;
@@ -103,7 +109,10 @@ pyrite_table::functions! {
         if n != n || n < 0.0 {
             return 0.0;
         }
-        if n < 40.0 || x != x || (fabs(x) > 1.0 && n < 512.0) {
+        if n >= 40.0 && x != x {
+            return x;
+        }
+        if n < 40.0 || (fabs(x) > 1.0 && n < 512.0) {
             return chebyshev(x, n, 2.0 * x - 1.0);
         }
         if x < 0.0 {
@@ -118,7 +127,10 @@ pyrite_table::functions! {
         if n != n || n < 0.0 {
             return 0.0;
         }
-        if n < 40.0 || x != x || (fabs(x) > 1.0 && n < 512.0) {
+        if n >= 40.0 && x != x {
+            return x;
+        }
+        if n < 40.0 || (fabs(x) > 1.0 && n < 512.0) {
             return chebyshev(x, n, 2.0 * x + 1.0);
         }
         if x < 0.0 {
