@@ -99,14 +99,27 @@ _LAZY_MODULES = frozenset(
         "random", "serialization", "signal", "special", "testing", "utils", "viz",
     )
 )  # fmt: skip
+# Functions that live in a sub-package, by the module that has them.
+_LAZY_FUNCTIONS = {
+    name: module
+    for module, names in {
+        ".func": "vmap",
+        ".nn.functional": "bilinear channel_shuffle cosine_similarity pairwise_distance pdist pixel_shuffle pixel_unshuffle",
+        "._toplevel": "adaptive_max_pool1d alpha_dropout alpha_dropout_ binary_cross_entropy_with_logits "
+        "cosine_embedding_loss ctc_loss feature_alpha_dropout feature_alpha_dropout_ hinge_embedding_loss instance_norm "
+        "is_inference kl_div lcm_ ldexp_ margin_ranking_loss poisson_nll_loss rrelu rrelu_ triplet_margin_loss vander",
+    }.items()
+    for name in names.split()
+}
 
 
 def __getattr__(name):
-    if name == "vmap":
-        from .func import vmap
+    if name in _LAZY_FUNCTIONS:
+        import importlib
 
-        globals()["vmap"] = vmap
-        return vmap
+        value = getattr(importlib.import_module(_LAZY_FUNCTIONS[name], __name__), name)
+        globals()[name] = value
+        return value
     if name in _LAZY_MODULES:
         import importlib
 
@@ -120,4 +133,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted(_builtins.set(globals()) | _LAZY_MODULES | {"vmap"})
+    return sorted(_builtins.set(globals()) | _LAZY_MODULES | _LAZY_FUNCTIONS.keys())
