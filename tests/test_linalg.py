@@ -789,3 +789,44 @@ def test_a_zero_matrix_has_its_limits():
     q, r = L.qr(z)
     close(q @ r, np.zeros((3, 3)), torch.float32)
     close(q.mT @ q, eye(3), torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128], ids=str)
+@pytest.mark.parametrize("rank", [1, 3])
+def test_elements_whose_squares_leave_the_range(dtype, rank):
+    """Factors of a matrix times a power of two are those of the matrix: nothing overflows or fades on the way."""
+    rng = np.random.default_rng(rank)
+    a = rng.standard_normal((4, rank)) @ rng.standard_normal((rank, 4)) if rank < 3 else rng.standard_normal((4, 4))
+    if dtype.is_complex:
+        a = a + 1j * a.T
+    a = torch.from_numpy(a).to(dtype)
+    single = dtype in (torch.float32, torch.complex64)
+    eps = torch.finfo(dtype).eps
+    s, q = torch.linalg.svdvals(a), torch.linalg.qr(a)
+    h = a + a.mH
+    w = torch.linalg.eigvalsh(h)
+    g = torch.linalg.eigvals(a).abs().sort().values
+    size = s.max().item()
+    for e in [62, 80, 120, -40, -80, -110] if single else [500, 900, 1010, -460, -800, -1000]:
+        k = 2.0**e
+        u, t, vh = torch.linalg.svd(a * k)
+        assert (t / k - s).abs().max() <= 20 * eps * size
+        assert ((u * (t / k)).matmul(vh) - a).abs().max() <= 40 * eps * size
+        assert (torch.linalg.svdvals(a * k) / k - s).abs().max() <= 20 * eps * size
+        values, vectors = torch.linalg.eigh(h * k)
+        assert (values / k - w).abs().max() <= 40 * eps * size
+        assert ((vectors * (values / k)).matmul(vectors.mH) - h).abs().max() <= 80 * eps * size
+        if rank > 1:  # equal eigenvalues move by the root of the rounding
+            values, vectors = torch.linalg.eig(a * k)
+            assert ((values / k).abs().sort().values - g).abs().max() <= 1000 * eps * size
+            assert (a.to(values.dtype) @ vectors - vectors * (values / k)).abs().max() <= 100 * eps * size
+        # Columns of Q past the rank are any that complete it.
+        scaled = torch.linalg.qr(a * k)
+        assert (scaled.R / k - q.R).abs().max() <= 40 * eps * size and (scaled.Q - q.Q)[
+            :, :rank
+        ].abs().max() <= 40 * eps
+        packed, tau = torch.geqrf(a * k)
+        plain = torch.geqrf(a)
+        product = torch.linalg.householder_product
+        assert (product(packed, tau) - product(*plain))[:, :rank].abs().max() <= 40 * eps
+        assert (packed.triu() / k - plain[0].triu()).abs().max() <= 40 * eps * size

@@ -1,6 +1,6 @@
 //! Eigenvalues and eigenvectors: Hermitian, and general.
 
-use crate::field::{Field, Part, is_finite, workspace};
+use crate::field::{Field, Part, divided, is_finite, largest, scale_of, workspace};
 use crate::{Failure, Mat, Outcome};
 use faer::dyn_stack::MemStack;
 use faer::linalg::evd;
@@ -15,15 +15,19 @@ pub(crate) unsafe fn hermitian<T: Field>(a: Mat, w: *mut u8, v: Option<Mat>) -> 
     }
     // SAFETY: the caller's promise.
     unsafe {
+        // The other triangle may hold anything.
+        let mut most = 0.0f64;
         for j in 0..n {
             let below = Mat { ptr: a.at::<T>(j, j) as *mut u8, rows: n - j, cols: 1, ..a };
             if !is_finite::<T>(below) {
                 return Err(Failure::NotFinite);
             }
+            most = most.max(largest::<T>(below));
         }
+        let by = scale_of::<T>(most);
         let want = wish(v.is_some());
         // The diagonal of a Hermitian matrix is real, whatever is stored there.
-        let mut own = a.view::<T>().to_owned();
+        let mut own = divided::<T>(a, by);
         for i in 0..n {
             own[(i, i)] = T::of(own[(i, i)].re(), 0.0);
         }
@@ -40,7 +44,7 @@ pub(crate) unsafe fn hermitian<T: Field>(a: Mat, w: *mut u8, v: Option<Mat>) -> 
         )
         .map_err(|_| Failure::NotConverged)?;
         for (i, x) in values.iter().enumerate() {
-            *(w as *mut T::R).add(i) = faer::traits::math_utils::real(x);
+            *(w as *mut T::R).add(i) = T::R::from_f64(x.re() * by);
         }
     }
     Ok(())

@@ -10,17 +10,24 @@ use std::ops::{Add, Div, DivAssign, Mul, Neg, Sub, SubAssign};
 /// A real number: what complex ones are made of.
 pub(crate) trait Part: RealField + Copy + PartialOrd + Into<f64> + Neg<Output = Self> {
     const NOTHING: Self;
+    /// Squares of numbers between these, and sums of many of them, are normal numbers with digits to spare.
+    const LEAST: f64;
+    const MOST: f64;
     fn from_f64(v: f64) -> Self;
 }
 
 impl Part for f32 {
     const NOTHING: f32 = 0.0;
+    const LEAST: f64 = 1e-12;
+    const MOST: f64 = 1e15;
     fn from_f64(v: f64) -> f32 {
         v as f32
     }
 }
 impl Part for f64 {
     const NOTHING: f64 = 0.0;
+    const LEAST: f64 = 1e-130;
+    const MOST: f64 = 1e145;
     fn from_f64(v: f64) -> f64 {
         v
     }
@@ -133,6 +140,76 @@ pub(crate) unsafe fn is_finite<T: Field>(a: Mat) -> bool {
     })
 }
 
+/// What a matrix is divided by, a power of two, before it goes to algorithms that square its elements: 1 unless
+/// the squares leave the range of the type, as LAPACK's drivers do.
+///
+/// # Safety
+/// `a` is valid for reading.
+pub(crate) unsafe fn scale<T: Field>(a: Mat) -> f64 {
+    // SAFETY: the caller's promise.
+    scale_of::<T>(unsafe { largest::<T>(a) })
+}
+
+/// The largest part of an element.
+///
+/// # Safety
+/// `a` is valid for reading.
+pub(crate) unsafe fn largest<T: Field>(a: Mat) -> f64 {
+    let mut most = 0.0f64;
+    for j in 0..a.cols {
+        for i in 0..a.rows {
+            // SAFETY: i and j are inside the matrix.
+            let v = unsafe { *a.at::<T>(i, j) };
+            most = most.max(v.re().abs()).max(v.im().abs());
+        }
+    }
+    most
+}
+
+/// [`scale`] of a matrix whose largest part is `most`.
+pub(crate) fn scale_of<T: Field>(most: f64) -> f64 {
+    if most == 0.0 || (T::R::LEAST..T::R::MOST).contains(&most) {
+        return 1.0;
+    }
+    // Within what both 2^e and 2^-e can be.
+    most.log2().floor().clamp(-1000.0, 1000.0).exp2()
+}
+
+/// # Safety
+/// `a` is valid for reading and writing.
+pub(crate) unsafe fn divide<T: Field>(a: Mat, by: f64) {
+    let factor = 1.0 / by;
+    for j in 0..a.cols {
+        for i in 0..a.rows {
+            // SAFETY: i and j are inside the matrix.
+            let v = unsafe { &mut *a.at::<T>(i, j) };
+            *v = T::of(v.re() * factor, v.im() * factor);
+        }
+    }
+}
+
+/// A copy of `a`, divided.
+///
+/// # Safety
+/// `a` is valid for reading.
+pub(crate) unsafe fn divided<T: Field>(a: Mat, by: f64) -> faer::Mat<T> {
+    // SAFETY: the caller's promise; the copy is ours.
+    unsafe {
+        let mut own = a.view::<T>().to_owned();
+        if by != 1.0 {
+            divide::<T>(whole(&mut own), by);
+        }
+        own
+    }
+}
+
+fn whole<T>(m: &mut faer::Mat<T>) -> Mat {
+    let (rows, cols) = (m.nrows(), m.ncols());
+    let view = m.as_mut();
+    let (rs, cs) = (view.row_stride(), view.col_stride());
+    Mat { ptr: view.as_ptr_mut().cast(), rows, cols, rs, cs }
+}
+
 /// The table of functions for `T`.
 pub(crate) struct Of<T>(PhantomData<fn() -> T>);
 
@@ -183,7 +260,16 @@ impl<T: Field> Kernels for Of<T> {
             if !is_finite::<T>(a) {
                 return Err(Failure::NotFinite);
             }
-            T::eig(a.view(), w, v)
+            let by = scale::<T>(a);
+            if by == 1.0 {
+                return T::eig(a.view(), w, v);
+            }
+            T::eig(divided::<T>(a, by).as_ref(), w, v)?;
+            for i in 0..2 * a.rows {
+                let part = &mut *(w as *mut T::R).add(i);
+                *part = T::R::from_f64((*part).into() * by);
+            }
+            Ok(())
         }
     }
     unsafe fn ldl(&self, a: Mat, pivots: &mut [i32], hermitian: bool) -> usize {

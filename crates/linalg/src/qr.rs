@@ -1,6 +1,6 @@
 //! Householder QR: packed as LAPACK packs it, or with Q and R written out.
 
-use crate::field::{Field, is_finite, workspace};
+use crate::field::{Field, divide, is_finite, scale, workspace};
 use crate::{Mat, Outcome};
 use faer::dyn_stack::MemStack;
 use faer::linalg::householder as house;
@@ -33,7 +33,19 @@ pub(crate) unsafe fn qr<T: Field>(a: Mat, tau: *mut u8) -> Outcome<()> {
             tau.fill(T::of(f64::NAN, 0.0));
             return Ok(());
         }
+        let by = scale::<T>(a);
+        if by != 1.0 {
+            divide::<T>(a, by);
+        }
         let coef = factorise(a.view_mut::<T>())?;
+        if by != 1.0 {
+            for j in 0..a.cols {
+                divide::<T>(
+                    Mat { ptr: a.at::<T>(0, j) as *mut u8, rows: a.rows.min(j + 1), cols: 1, ..a },
+                    1.0 / by,
+                );
+            }
+        }
         let block = coef.nrows();
         for i in 0..k {
             // Each block's factor is upper triangular; its diagonal holds the reflectors' 1 / tau.
@@ -82,6 +94,10 @@ pub(crate) unsafe fn explicit<T: Field>(a: Mat, q: Option<Mat>, r: Mat) -> Outco
             }
             return Ok(());
         }
+        let by = scale::<T>(a);
+        if by != 1.0 {
+            divide::<T>(a, by);
+        }
         let coef = factorise(a.view_mut::<T>())?;
         for j in 0..r.cols {
             for i in 0..r.rows {
@@ -104,6 +120,9 @@ pub(crate) unsafe fn explicit<T: Field>(a: Mat, q: Option<Mat>, r: Mat) -> Outco
                 MemStack::new(&mut buf),
             );
             real_diagonal::<T>(q, r, k);
+        }
+        if by != 1.0 {
+            divide::<T>(r, 1.0 / by);
         }
     }
     Ok(())
