@@ -94,6 +94,9 @@ bench: ## compare with PyTorch in interleaved processes (ARGS='--filter matmul')
 	@$(MAKE) --no-print-directory PROFILE=release build
 	$(PY) benches/compare/run.py $(ARGS)
 
+array-api: build $(STAMPS)/extra-test ## run the array API standard's own suite (SUITE=a checkout of data-apis/array-api-tests)
+	$(PY) tools/array_api_suite.py $(SUITE) $(ARGS)
+
 wheel: $(STAMPS)/venv ## build the release wheel into dist/
 	$(VENV)/bin/maturin build --release --out dist
 	@ls -l dist/*.whl

@@ -244,10 +244,12 @@ def test_large_products():
 
 
 def test_nan_is_not_lost():
-    z = torch.tensor([complex(1, math.nan), complex(math.nan, 1), complex(0, math.nan)], dtype=torch.complex128)
+    pairs = [(1, math.nan), (math.nan, 1), (0, math.nan), (math.nan, -1e200), (math.nan, 1e-300)]
+    z = torch.tensor([complex(*p) for p in pairs], dtype=torch.complex128)
     for name in ("log", "log1p", "log2", "sqrt", "exp", "sin", "tanh", "asin", "acosh", "atanh"):
         got = getattr(torch, name)(z)
         assert got.isnan().all(), name
+    assert torch.atanh(z[1:]).imag.isnan().all()
     inf = torch.tensor([complex(0, math.inf)], dtype=torch.complex128)
     assert (inf**1).imag.item() == math.inf and (inf**1).real.item() == 0
 

@@ -373,7 +373,7 @@ impl From<bool> for Scalar {
 
 /// Whether operators follow the array API standard where PyTorch differs: 0-d tensors promote like any
 /// other (PyTorch's rule is that they only count where no tensor with dimensions has their kind), and
-/// `//` and `%` have the standard's special values.
+/// `//` and `%` have the standard's special values; a mask of size 0 along a dimension selects nothing, as in NumPy.
 static STANDARD: AtomicBool = AtomicBool::new(false);
 
 /// Sets whether operators follow the array API standard; returns what it was.

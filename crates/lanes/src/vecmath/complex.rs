@@ -285,6 +285,9 @@ pub fn atanh(a: Z) -> Z {
         let zero = a.re == 0.0 || a.re.is_infinite();
         return z(if zero { 0f64.copysign(a.re) } else { a.im }, a.im);
     }
+    if a.re.is_nan() && a.im.is_finite() {
+        return z(a.re, a.re);
+    }
     // By symmetry the right half plane is enough.
     let beta = 1f64.copysign(a.re);
     let (x, y) = (beta * a.re, -beta * a.im);

@@ -62,7 +62,9 @@ fn prepare(t: &Tensor, indices: &[Option<Tensor>]) -> Result<Prepared> {
         if matches!(i.dtype(), DType::Bool | DType::U8) {
             for k in 0..i.ndim() {
                 ensure!(
-                    d + k < t.ndim() && i.shape()[k] == t.shape()[d + k],
+                    d + k < t.ndim()
+                        && (i.shape()[k] == t.shape()[d + k]
+                            || i.shape()[k] == 0 && pyrite_core::dtype::standard()),
                     Index,
                     "The shape of the mask {:?} at index {k} does not match the shape of the indexed tensor {:?} at index {}",
                     i.shape(),
