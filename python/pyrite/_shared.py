@@ -28,13 +28,14 @@ class _Block(mmap.mmap):
 _blocks = weakref.WeakValueDictionary()
 
 
-def _new_file(size):
+def memory_file(size, name="pyrite-shared"):
+    """A file descriptor of ``size`` bytes that live in memory, without a name others could open."""
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("pyrite-shared", os.MFD_CLOEXEC)
+        fd = os.memfd_create(name, os.MFD_CLOEXEC)
     else:
         import tempfile
 
-        fd, path = tempfile.mkstemp(prefix="pyrite-shared-")
+        fd, path = tempfile.mkstemp(prefix=f"{name}-")
         os.unlink(path)
     try:
         os.ftruncate(fd, size)
@@ -83,7 +84,7 @@ def share_memory_(self):
     bytes = old.untyped_storage()._as_tensor()
     size = max(len(bytes), 16)  # whole elements of any dtype, and never nothing
     size = (size + 15) // 16 * 16
-    new = _over(_new_file(size), size, old.dtype, tuple(old.shape), old.stride(), old.storage_offset())
+    new = _over(memory_file(size), size, old.dtype, tuple(old.shape), old.stride(), old.storage_offset())
     new.untyped_storage()._as_tensor()[: len(bytes)].copy_(bytes)
     self.data = new
     _register(type(self))

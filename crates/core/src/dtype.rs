@@ -14,7 +14,7 @@ pub enum Category {
 }
 
 macro_rules! dtypes {
-    ($($var:ident $name:literal $alias:literal $ctype:literal $size:literal $cat:ident $signed:literal;)*) => {
+    ($($var:ident $name:literal $alias:literal $legacy:literal $ctype:literal $size:literal $cat:ident $signed:literal;)*) => {
         /// The type of a tensor's elements.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
         #[repr(u8)]
@@ -26,6 +26,8 @@ macro_rules! dtypes {
             pub const fn name(self) -> &'static str { match self { $(DType::$var => $name),* } }
             /// PyTorch's short name (`float`), or the same as `name`.
             pub const fn alias(self) -> &'static str { match self { $(DType::$var => $alias),* } }
+            /// The name in `torch.FloatTensor` and in many error messages (`Float`).
+            pub const fn legacy_name(self) -> &'static str { match self { $(DType::$var => $legacy),* } }
             /// The type's name in CUDA sources (`kernels/prelude.cuh`).
             pub const fn cuda_name(self) -> &'static str { match self { $(DType::$var => $ctype),* } }
             /// Bytes per element.
@@ -37,21 +39,21 @@ macro_rules! dtypes {
 }
 
 dtypes! {
-    Bool "bool" "bool" "bool" 1 Bool false;
-    U8 "uint8" "uint8" "unsigned char" 1 Int false;
-    I8 "int8" "int8" "signed char" 1 Int true;
-    I16 "int16" "short" "short" 2 Int true;
-    I32 "int32" "int" "int" 4 Int true;
-    I64 "int64" "long" "long long" 8 Int true;
-    U16 "uint16" "uint16" "unsigned short" 2 Int false;
-    U32 "uint32" "uint32" "unsigned int" 4 Int false;
-    U64 "uint64" "uint64" "unsigned long long" 8 Int false;
-    F16 "float16" "half" "f16" 2 Float true;
-    BF16 "bfloat16" "bfloat16" "bf16" 2 Float true;
-    F32 "float32" "float" "float" 4 Float true;
-    F64 "float64" "double" "double" 8 Float true;
-    C64 "complex64" "cfloat" "c64" 8 Complex true;
-    C128 "complex128" "cdouble" "c128" 16 Complex true;
+    Bool "bool" "bool" "Bool" "bool" 1 Bool false;
+    U8 "uint8" "uint8" "Byte" "unsigned char" 1 Int false;
+    I8 "int8" "int8" "Char" "signed char" 1 Int true;
+    I16 "int16" "short" "Short" "short" 2 Int true;
+    I32 "int32" "int" "Int" "int" 4 Int true;
+    I64 "int64" "long" "Long" "long long" 8 Int true;
+    U16 "uint16" "uint16" "UInt16" "unsigned short" 2 Int false;
+    U32 "uint32" "uint32" "UInt32" "unsigned int" 4 Int false;
+    U64 "uint64" "uint64" "UInt64" "unsigned long long" 8 Int false;
+    F16 "float16" "half" "Half" "f16" 2 Float true;
+    BF16 "bfloat16" "bfloat16" "BFloat16" "bf16" 2 Float true;
+    F32 "float32" "float" "Float" "float" 4 Float true;
+    F64 "float64" "double" "Double" "double" 8 Float true;
+    C64 "complex64" "cfloat" "ComplexFloat" "c64" 8 Complex true;
+    C128 "complex128" "cdouble" "ComplexDouble" "c128" 16 Complex true;
 }
 
 impl std::fmt::Display for DType {

@@ -329,23 +329,7 @@ impl To {
 
 /// `torch.FloatTensor`, as `Tensor.type()` names it.
 fn type_string(t: &Tensor) -> String {
-    let kind = match t.dtype() {
-        DType::Bool => "Bool",
-        DType::U8 => "Byte",
-        DType::I8 => "Char",
-        DType::I16 => "Short",
-        DType::I32 => "Int",
-        DType::I64 => "Long",
-        DType::U16 => "UInt16",
-        DType::U32 => "UInt32",
-        DType::U64 => "UInt64",
-        DType::F16 => "Half",
-        DType::BF16 => "BFloat16",
-        DType::F32 => "Float",
-        DType::F64 => "Double",
-        DType::C64 => "ComplexFloat",
-        DType::C128 => "ComplexDouble",
-    };
+    let kind = t.dtype().legacy_name();
     let place = if t.device().is_cuda() { "cuda." } else { "" };
     format!("torch.{place}{kind}Tensor")
 }
@@ -356,20 +340,7 @@ fn parse_type_string(s: &str) -> Option<(DType, Device)> {
         Some(r) => (r, Device::Cuda(0)),
         None => (s, Device::Cpu),
     };
-    let d = match s.strip_suffix("Tensor")? {
-        "Bool" => DType::Bool,
-        "Byte" => DType::U8,
-        "Char" => DType::I8,
-        "Short" => DType::I16,
-        "Int" => DType::I32,
-        "Long" => DType::I64,
-        "Half" => DType::F16,
-        "BFloat16" => DType::BF16,
-        "Float" => DType::F32,
-        "Double" => DType::F64,
-        "ComplexFloat" => DType::C64,
-        "ComplexDouble" => DType::C128,
-        _ => return None,
-    };
+    let name = s.strip_suffix("Tensor")?;
+    let d = *DType::ALL.iter().find(|d| d.legacy_name() == name)?;
     Some((d, device))
 }

@@ -134,7 +134,7 @@ fn check_real(op: &str, form: Form, x: &Tensor, what: &str) -> Result<()> {
         form != Form::Half || !x.dtype().is_complex(),
         Runtime,
         "{op} expects a {what} input tensor, but got {}",
-        if x.dtype() == DType::C128 { "ComplexDouble" } else { "ComplexFloat" }
+        x.dtype().legacy_name()
     );
     Ok(())
 }

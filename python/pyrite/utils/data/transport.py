@@ -14,6 +14,7 @@ import socket
 import struct
 
 from ... import _C
+from ..._shared import memory_file
 
 Tensor = _C.Tensor
 _INLINE = 1 << 16
@@ -61,22 +62,6 @@ class _Pickler(pickle.Pickler):
 
 def _aligned(n):
     return (n + _ALIGN - 1) // _ALIGN * _ALIGN
-
-
-def _memory_file(size):
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("pyrite-batch", os.MFD_CLOEXEC)
-    else:
-        import tempfile
-
-        fd, path = tempfile.mkstemp(prefix="pyrite-batch-")
-        os.unlink(path)
-    try:
-        os.ftruncate(fd, size)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 def _write_all(fd, view, offset):
@@ -154,7 +139,7 @@ class Channel:
             body = b"".join(bytes(v) + b"\0" * (_aligned(len(v)) - len(v)) for v in views)
             self.sock.sendall(head + data + body)
             return
-        fd = _memory_file(area)
+        fd = memory_file(area, "pyrite-batch")
         try:
             offset = 0
             for v in views:

@@ -11,7 +11,7 @@ use smallvec::smallvec;
 /// Rows are dense, matrices of the batch follow one another.
 fn forward(kind: Distance, x1: &Tensor, x2: &Tensor) -> Result<Tensor> {
     let (Some(n), Device::Cpu) = (num(x1.dtype()), x1.device()) else {
-        bail!(NotImplemented, "\"cdist\" not implemented for '{}'", pretty(x1.dtype()));
+        bail!(NotImplemented, "\"cdist\" not implemented for '{}'", x1.dtype().legacy_name());
     };
     let ((p, m), r) = (rows_cols(x1), rows_cols(x2).0);
     let y = Tensor::empty(&joined(batch_of(x1), &[p, r]), x1.dtype(), x1.device())?;
@@ -116,7 +116,7 @@ fn cdist(x1: &Tensor, x2: &Tensor, p: f64, mode: &str) -> Result<Tensor> {
             x.dtype().is_float(),
             Runtime,
             "cdist only supports floating-point dtypes, X{i} got: {}",
-            pretty(x.dtype())
+            x.dtype().legacy_name()
         );
     }
     let ((r1, c1), (r2, c2)) = (rows_cols(x1), rows_cols(x2));
@@ -126,8 +126,8 @@ fn cdist(x1: &Tensor, x2: &Tensor, p: f64, mode: &str) -> Result<Tensor> {
         x1.dtype() == x2.dtype(),
         Runtime,
         "expected scalar type {} but found {}",
-        pretty(x1.dtype()),
-        pretty(x2.dtype())
+        x1.dtype().legacy_name(),
+        x2.dtype().legacy_name()
     );
     let product = match mode {
         "use_mm_for_euclid_dist_if_necessary" => p == 2.0 && (r1 > 25 || r2 > 25),

@@ -1,7 +1,7 @@
 //! From tensors to the matrix kernels: copies by columns, batches over the pool, failures as errors.
 //! Nothing here is differentiable.
 
-use super::{batch_of, joined, pretty, rows_cols};
+use super::{batch_of, joined, rows_cols};
 use crate::ops;
 use crate::tensor::Tensor;
 use pyrite_core::{DType, Device, Layout, Result, bail, err};
@@ -15,7 +15,7 @@ fn kernels(name: &str, t: &Tensor) -> Result<&'static dyn Kernels> {
     }
     Ok(pyrite_linalg::kernels(match num(t.dtype()) {
         Some(n) => n,
-        None => bail!(NotImplemented, "\"{name}_cpu\" not implemented for '{}'", pretty(t.dtype())),
+        None => bail!(NotImplemented, "\"{name}_cpu\" not implemented for '{}'", t.dtype().legacy_name()),
     }))
 }
 
@@ -228,15 +228,29 @@ pub(super) fn lu(op: &str, a: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
 
 /// Solves with the factors of [`lu`] for the right sides `b` (same batch).
 pub(super) fn lu_solve(f: &Tensor, pivots: &Tensor, b: &Tensor, how: Op) -> Result<Tensor> {
-    let k = kernels("lu_solve", f)?;
+    // SAFETY: as `solved` calls it.
+    solved("lu_solve", f, pivots, b, |k, f, piv, x| unsafe { k.lu_solve(f, piv, x, how) })
+}
+
+/// A solution by pivoted factors of the same batch: `with` writes over the right side of each matrix, given
+/// readable factors, as many pivots as rows, and fitting sizes.
+fn solved(
+    name: &str,
+    f: &Tensor,
+    pivots: &Tensor,
+    b: &Tensor,
+    with: impl Fn(&dyn Kernels, Mat, &[i32], Mat) + Sync,
+) -> Result<Tensor> {
+    let k = kernels(name, f)?;
     let x = by_columns(&b.detach())?;
     let f = readable(f)?;
     let pivots = ops::contiguous(&pivots.detach())?;
     let (n, cols) = rows_cols(&x);
     let (mf, mx, piv) = (Mats::of(&f), Mats::of(&x), Vecs::of(&pivots, n));
     each(count(batch_of(&x)), 2.0 * (n * n) as f64 * cols as f64, |i| {
-        // SAFETY: `x` is ours; factors and pivots have the same batch and fitting sizes.
-        unsafe { k.lu_solve(mf.at(i), piv.ints(i, n), mx.at(i), how) };
+        // SAFETY: factors, pivots and right sides have the same batch; this job alone uses number i.
+        let pivots = unsafe { piv.ints(i, n) };
+        with(k, mf.at(i), pivots, mx.at(i));
         Ok(0)
     })?;
     Ok(x)
@@ -382,16 +396,6 @@ pub(super) fn ldl(op: &str, a: &Tensor, hermitian: bool) -> Result<(Tensor, Tens
 
 /// Solves with the result of [`ldl`] for right sides of the same batch.
 pub(super) fn ldl_solve(f: &Tensor, pivots: &Tensor, b: &Tensor, hermitian: bool) -> Result<Tensor> {
-    let k = kernels("ldl_solve_kernel", f)?;
-    let x = by_columns(&b.detach())?;
-    let f = readable(f)?;
-    let pivots = ops::contiguous(&pivots.detach())?;
-    let (n, cols) = rows_cols(&x);
-    let (mf, mx, piv) = (Mats::of(&f), Mats::of(&x), Vecs::of(&pivots, n));
-    each(count(batch_of(&x)), 2.0 * (n * n) as f64 * cols as f64, |i| {
-        // SAFETY: `x` is ours; factors and pivots have the same batch and fitting sizes.
-        unsafe { k.ldl_solve(mf.at(i), piv.ints(i, n), mx.at(i), hermitian) };
-        Ok(0)
-    })?;
-    Ok(x)
+    // SAFETY: as `solved` calls it.
+    solved("ldl_solve_kernel", f, pivots, b, |k, f, piv, x| unsafe { k.ldl_solve(f, piv, x, hermitian) })
 }

@@ -55,7 +55,7 @@ fn solve(f: &Tensor, pivots: &Tensor, b: &Tensor, hermitian: bool) -> Result<Ten
         pivots.dtype() == DType::I32,
         Runtime,
         "{op}: Expected pivots to be of torch.int32, but got {}",
-        pretty(pivots.dtype())
+        pivots.dtype().legacy_name()
     );
     same_types(op, f, b)?;
     let batch = broadcast(op, batch_of(f), batch_of(b))?;

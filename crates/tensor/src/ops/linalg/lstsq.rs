@@ -40,8 +40,8 @@ fn lstsq(a: &Tensor, b: &Tensor, rcond: Option<f64>, driver: Option<&str>) -> Re
         a.dtype() == b.dtype(),
         Runtime,
         "{op}: Expected input and other to have the same dtype, but got input's dtype {} and other's dtype {}",
-        pretty(a.dtype()),
-        pretty(b.dtype())
+        a.dtype().legacy_name(),
+        b.dtype().legacy_name()
     );
     floating(op, a)?;
     let driver = driver.unwrap_or("gelsy");

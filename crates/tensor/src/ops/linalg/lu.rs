@@ -153,14 +153,14 @@ fn lu_solve(op: &str, lu: &Tensor, pivots: &Tensor, b: &Tensor, left: bool, adjo
         lu.dtype() == b.dtype(),
         Runtime,
         "{op}: Expected LU and B to have the same dtype, but found LU of type {} and B of type {} instead",
-        pretty(lu.dtype()),
-        pretty(b.dtype())
+        lu.dtype().legacy_name(),
+        b.dtype().legacy_name()
     );
     ensure!(
         pivots.dtype() == DType::I32,
         Runtime,
         "{op}: pivots should be a Tensor of scalar type torch.int32. Got {}",
-        pretty(pivots.dtype())
+        pivots.dtype().legacy_name()
     );
     let n = rows_cols(lu).0;
     let (rb, cb) = rows_cols(b);

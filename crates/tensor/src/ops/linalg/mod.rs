@@ -50,27 +50,6 @@ pub(crate) fn register(list: &mut Vec<Op>) {
 
 // ---- checks -------------------------------------------------------------------------------------
 
-/// PyTorch's name of a dtype in error messages (`Long`, `Half`).
-fn pretty(d: DType) -> &'static str {
-    match d {
-        DType::Bool => "Bool",
-        DType::U8 => "Byte",
-        DType::I8 => "Char",
-        DType::I16 => "Short",
-        DType::I32 => "Int",
-        DType::I64 => "Long",
-        DType::U16 => "UInt16",
-        DType::U32 => "UInt32",
-        DType::U64 => "UInt64",
-        DType::F16 => "Half",
-        DType::BF16 => "BFloat16",
-        DType::F32 => "Float",
-        DType::F64 => "Double",
-        DType::C64 => "ComplexFloat",
-        DType::C128 => "ComplexDouble",
-    }
-}
-
 /// At least two dimensions.
 fn matrix(op: &str, t: &Tensor, name: &str) -> Result<()> {
     ensure!(t.ndim() >= 2, Runtime, "{op}: The input tensor {name} must have at least 2 dimensions.");
@@ -95,7 +74,7 @@ fn floating(op: &str, t: &Tensor) -> Result<()> {
         t.dtype().is_differentiable(),
         Runtime,
         "{op}: Expected a floating point or complex tensor as input. Got {}",
-        pretty(t.dtype())
+        t.dtype().legacy_name()
     );
     Ok(())
 }
@@ -107,7 +86,7 @@ fn full_precision(op: &str, t: &Tensor) -> Result<()> {
         !matches!(t.dtype(), DType::F16 | DType::BF16),
         Runtime,
         "{op}: Low precision dtypes not supported. Got {}",
-        pretty(t.dtype())
+        t.dtype().legacy_name()
     );
     Ok(())
 }
@@ -117,8 +96,8 @@ fn same_types(op: &str, a: &Tensor, b: &Tensor) -> Result<()> {
         a.dtype() == b.dtype(),
         Runtime,
         "{op}: Expected A and B to have the same dtype, but found A of type {} and B of type {} instead",
-        pretty(a.dtype()),
-        pretty(b.dtype())
+        a.dtype().legacy_name(),
+        b.dtype().legacy_name()
     );
     ensure!(
         a.device() == b.device(),

@@ -29,14 +29,14 @@ fn typed(op: &str, x: &Tensor, dtype: Option<DType>) -> Result<Tensor> {
         d.is_differentiable(),
         Runtime,
         "{op}: dtype should be floating point or complex. Got {}",
-        pretty(d)
+        d.legacy_name()
     );
     ensure!(
         x.dtype().can_cast(d),
         Runtime,
         "{op}: the dtype of the input ({}) should be convertible without narrowing to the specified dtype ({})",
-        pretty(x.dtype()),
-        pretty(d)
+        x.dtype().legacy_name(),
+        d.legacy_name()
     );
     ops::to_dtype(x, d)
 }

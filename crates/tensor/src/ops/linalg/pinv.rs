@@ -19,7 +19,7 @@ fn tolerance(a: &Args, i: usize, like: &Tensor, op: &str) -> Result<Option<Tenso
                 !t.dtype().is_complex(),
                 Runtime,
                 "{op}: tolerance tensor of complex type is not supported. Got {}",
-                pretty(t.dtype())
+                t.dtype().legacy_name()
             );
             let t = ops::to_dtype(&t.detach(), dtype)?;
             if t.ndim() > 0 { ops::unsqueeze(&t, -1)? } else { t }
@@ -60,7 +60,7 @@ pub(super) fn pinv(
         x.ndim() >= 2 && kernel::num(x.dtype()).is_some(),
         Runtime,
         "linalg.pinv({}{{{:?}}}): expected a tensor with 2 or more dimensions of float, double, cfloat or cdouble types",
-        pretty(x.dtype()),
+        x.dtype().legacy_name(),
         x.shape()
     );
     if hermitian {

@@ -25,8 +25,8 @@ fn multi_dot(op: &str, ts: &[Tensor]) -> Result<Tensor> {
             t.dtype() == list[0].dtype(),
             Runtime,
             "{op}(): all tensors must have be the same dtype but tensor 0 is {} and tensor {i} {}",
-            pretty(list[0].dtype()),
-            pretty(t.dtype())
+            list[0].dtype().legacy_name(),
+            t.dtype().legacy_name()
         );
         if i > 0 {
             ensure!(

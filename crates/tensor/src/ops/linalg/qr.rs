@@ -117,8 +117,8 @@ fn check_reflectors(op: &str, a: &Tensor, tau: &Tensor) -> Result<()> {
         a.dtype() == tau.dtype(),
         Runtime,
         "{op}: tau dtype {} does not match input dtype {}",
-        pretty(tau.dtype()),
-        pretty(a.dtype())
+        tau.dtype().legacy_name(),
+        a.dtype().legacy_name()
     );
     Ok(())
 }
@@ -154,9 +154,9 @@ fn ormqr(a: &Tensor, tau: &Tensor, c: &Tensor, left: bool, transpose: bool) -> R
         a.dtype() == tau.dtype() && a.dtype() == c.dtype(),
         Runtime,
         "{op}: Expected input, tau and other to have the same dtype, got {}, {} and {}",
-        pretty(a.dtype()),
-        pretty(tau.dtype()),
-        pretty(c.dtype())
+        a.dtype().legacy_name(),
+        tau.dtype().legacy_name(),
+        c.dtype().legacy_name()
     );
     let (v, t) = compact(a, tau)?;
     let t = if transpose { mh(&t)? } else { t };

@@ -19,8 +19,8 @@ pub(super) fn tensordot(a: &Tensor, b: &Tensor, da: &[i64], db: &[i64]) -> Resul
         a.dtype() == b.dtype(),
         Runtime,
         "tensordot: both inputs should have same dtype, got {} and {}",
-        pretty(a.dtype()),
-        pretty(b.dtype())
+        a.dtype().legacy_name(),
+        b.dtype().legacy_name()
     );
     let wrap = |d: &[i64], t: &Tensor| -> Result<SmallVec<[usize; 8]>> {
         d.iter().map(|d| wrap_dim(op, *d, t.ndim())).collect()
