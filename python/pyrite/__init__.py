@@ -14,7 +14,6 @@ from . import _C
 from ._C import Generator, Size, Tensor, device, dtype
 from ._config import *
 from ._functions import *
-from ._histogram import histogram, histogramdd
 from ._linalg import *
 from .autograd.anomaly_mode import (
     debug_nans,
@@ -29,7 +28,6 @@ from .autograd.grad_mode import (
     no_grad,
     set_grad_enabled,
 )
-from .signal.windows import bartlett_window, blackman_window, hamming_window, hann_window, kaiser_window
 from .version import __version__
 
 TYPE_CHECKING = False
@@ -104,6 +102,8 @@ _LAZY_FUNCTIONS = {
     name: module
     for module, names in {
         ".func": "vmap",
+        "._histogram": "histogram histogramdd",
+        ".signal.windows": "bartlett_window blackman_window hamming_window hann_window kaiser_window",
         ".nn.functional": "bilinear channel_shuffle cosine_similarity pairwise_distance pdist pixel_shuffle pixel_unshuffle",
         "._toplevel": "adaptive_max_pool1d alpha_dropout alpha_dropout_ binary_cross_entropy_with_logits "
         "cosine_embedding_loss ctc_loss feature_alpha_dropout feature_alpha_dropout_ hinge_embedding_loss instance_norm "
