@@ -311,3 +311,4 @@ def lenet5_batch_64(lib):
 
 # More cases, which register themselves.
 import cases_data  # noqa: E402, F401
+import cases_reduce  # noqa: E402, F401

@@ -228,6 +228,7 @@ def main():
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--baseline", type=Path, help="an earlier JSON: mark what lost more than a tenth of its ratio")
     parser.add_argument("--cpu-time", action="store_true", help="CPU time of the calling thread (with --threads 1)")
+    parser.add_argument("--any-build", action="store_true", help="measure a build that is no release (while working)")
     parser.add_argument("--list", action="store_true", help="names, groups and targets")
     parser.add_argument("--reference-python", default=sys.executable, help="the Python that has PyTorch")
     arguments = parser.parse_args()
@@ -255,7 +256,7 @@ def main():
         for name, python in pythons.items():
             workers[name] = Worker(python, name, arguments.threads, clock)
         hello = {n: w.hello for n, w in workers.items()}
-        if hello["pyrite"]["profile"] not in ("release", "fast"):
+        if hello["pyrite"]["profile"] not in ("release", "fast") and not arguments.any_build:
             raise SystemExit(f"Pyrite is a {hello['pyrite']['profile']} build: run `make PROFILE=release build` first")
         about |= {"clock": clock, "threads": arguments.threads, "libraries": hello}
         print(

@@ -5,7 +5,8 @@
 //! of 10^4. *Columns*: the inner loop runs along a kept dimension with one accumulator per column;
 //! every 64 rows the accumulators move up one level, for the same reason. Operands of other dtypes or
 //! with strides go through tiles. Long reductions with few results are cut into segments whose
-//! partial results are combined in order.
+//! partial results are combined in order. Reduced dimensions on both sides of a kept one are reduced
+//! row by row first, then those results column by column.
 
 mod var;
 
@@ -109,6 +110,17 @@ impl Split {
             i /= d.n;
         }
         o
+    }
+    /// Do kept dimensions lie between short runs of the reduced ones? Then memory is read in its order
+    /// only if the runs of neighbouring results take turns.
+    pub fn nested(&self, block: usize) -> bool {
+        let [short, next, ..] = self.reduced[..] else { return false };
+        let k = self.kept[0];
+        self.by_rows()
+            && short.n <= block
+            && k.n >= 4
+            && short.s.unsigned_abs() < k.s.unsigned_abs()
+            && k.s.unsigned_abs() < next.s.unsigned_abs()
     }
     /// Should the inner loop run along a reduced dimension?
     pub fn by_rows(&self) -> bool {
@@ -288,7 +300,10 @@ impl Job<'_> {
             // SAFETY: `acc` holds n results.
             unsafe { self.call(What::Start, n, acc, acc, 0, 0) };
         } else {
-            let by_rows = s.by_rows();
+            let nested = s.nested(self.block());
+            let by_rows = s.by_rows() && !nested;
+            // Rows that `columns` takes in: of elements, or of rows' results.
+            let rows = if nested { s.reduced_runs() } else { s.count };
             // Pieces along the reduced dimensions: only where results alone give too little to share.
             let total = n.saturating_mul(s.count);
             let (unit, independent) = if by_rows {
@@ -296,11 +311,8 @@ impl Job<'_> {
             } else {
                 (64, (n / s.kept[0].n) * s.kept[0].n.div_ceil(TILE))
             };
-            let units = if by_rows {
-                s.reduced_runs() * s.reduced[0].n.div_ceil(unit)
-            } else {
-                s.count.div_ceil(unit)
-            };
+            let units =
+                if by_rows { s.reduced_runs() * s.reduced[0].n.div_ceil(unit) } else { rows.div_ceil(unit) };
             let mut segments = 1;
             if total >= 4 * GRAIN && independent < 32 {
                 segments = (total / GRAIN).min(128 / independent.max(1)).min(units).max(1);
@@ -327,6 +339,10 @@ impl Job<'_> {
                 pool::parallel(groups * segments, ns, &|t| {
                     let (g, seg) = (t / segments, t % segments);
                     let range = seg * per..units.min((seg + 1) * per);
+                    if segments == 1 && self.batched() {
+                        // SAFETY: results of this task alone.
+                        return unsafe { self.batch(first as *mut u8, g * group..n.min((g + 1) * group)) };
+                    }
                     for o in g * group..n.min((g + 1) * group) {
                         // SAFETY: result o of segment `seg`, written by this task alone.
                         unsafe { self.one((target(seg) as *mut u8).add(o * self.size), o, range.clone()) };
@@ -343,7 +359,7 @@ impl Job<'_> {
                 let groups = tasks.div_ceil(group);
                 pool::parallel(groups * segments, ns, &|t| {
                     let (g, seg) = (t / segments, t % segments);
-                    let range = seg * per * unit..s.count.min((seg + 1) * per * unit);
+                    let range = seg * per * unit..rows.min((seg + 1) * per * unit);
                     for task in g * group..tasks.min((g + 1) * group) {
                         let (p, c) = (task / chunks, task % chunks);
                         let (c0, m) = (c * width, width.min(cols - c * width));
@@ -351,7 +367,7 @@ impl Job<'_> {
                         // SAFETY: results c0..c0+m of run p, written by this task alone.
                         unsafe {
                             let acc = (target(seg) as *mut u8).add((p * cols + c0) * self.size);
-                            self.columns(acc, m, s.src.wrapping_offset(base), range.clone());
+                            self.columns(acc, m, s.src.wrapping_offset(base), range.clone(), nested);
                         }
                     }
                 });
@@ -435,13 +451,53 @@ impl Job<'_> {
         }
     }
 
-    /// `m` neighbouring results from rows `rows` of the flattened reduced dimensions.
-    unsafe fn columns(&self, acc: *mut u8, m: usize, src: *const u8, rows: std::ops::Range<usize>) {
+    /// Are short dense rows of another dtype next to each other?
+    fn batched(&self) -> bool {
+        let (k, r, size) = (self.split.kept[0], self.split.reduced[0], self.load.size as isize);
+        self.load.casts[0].is_some()
+            && (self.split.kept.len(), self.split.reduced.len()) == (1, 1)
+            && r.n <= TILE / 2
+            && r.s == size
+            && k.s == r.n as isize * size
+    }
+
+    /// Results `outputs` of rows that are converted several at a time.
+    unsafe fn batch(&self, acc: *mut u8, outputs: std::ops::Range<usize>) {
+        let row = self.split.reduced[0];
+        let k = TILE / row.n;
+        let mut tiles = Tiles::new();
+        for o in outputs.clone().step_by(k) {
+            let m = k.min(outputs.end - o);
+            let p = self.split.src.wrapping_offset(o as isize * self.split.kept[0].s);
+            // SAFETY: m rows of row.n elements each, which fit a tile; m results.
+            unsafe {
+                let p = self.load.fetch(m * row.n, p, row.s, &mut tiles);
+                for j in 0..m {
+                    let (to, from) = (acc.add((o + j) * self.size), p.add(j * row.n * self.size));
+                    self.call(What::Row, row.n, to, from, 0, 0);
+                }
+            }
+        }
+    }
+
+    /// `m` neighbouring results from rows `rows` of the flattened reduced dimensions; `nested`: of all
+    /// but the innermost one, where each element of a row is itself the result of a dense row.
+    unsafe fn columns(
+        &self,
+        acc: *mut u8,
+        m: usize,
+        src: *const u8,
+        rows: std::ops::Range<usize>,
+        nested: bool,
+    ) {
         const STEP: usize = 64;
         let s = self.split;
         let stride = s.kept[0].s;
-        let direct = self.load.direct(stride);
-        let inner = s.reduced[0];
+        let dims = &s.reduced[nested as usize..];
+        let short = s.reduced[0];
+        let direct = self.load.direct(if nested { short.s } else { stride });
+        let inner = dims[0];
+        let mut results = Tiles::new();
         let mut tiles = Tiles::new();
         let mut sums = Tiles::new();
         let many = rows.len() > STEP;
@@ -462,8 +518,17 @@ impl Job<'_> {
                 while r < end {
                     // Rows that lie evenly, at most eight streams at once.
                     let left = (inner.n - r % inner.n).min(end - r);
-                    let p = src.wrapping_offset(Split::offset(&s.reduced, r));
-                    if direct {
+                    let p = src.wrapping_offset(Split::offset(dims, r));
+                    if nested {
+                        let out = results.at(0);
+                        for i in 0..m {
+                            let p = p.wrapping_offset(i as isize * stride);
+                            let p = if direct { p } else { self.load.fetch(short.n, p, short.s, &mut tiles) };
+                            self.call(What::Row, short.n, out.add(i * self.size), p, 0, 0);
+                        }
+                        self.call(What::Merge, m, sum, out, 0, 0);
+                        r += 1;
+                    } else if direct {
                         let k = left.min(8);
                         self.call(What::Cols, m, sum, p, k, inner.s);
                         r += k;

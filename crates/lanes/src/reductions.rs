@@ -38,12 +38,38 @@ pub type Kernel = unsafe fn(
     params: *const u64,
 );
 
+/// Columns of integers between two rounds of prefetches.
+const STRETCH: usize = 128;
+
 static ONES: [u8; 64] = [1; 64];
+
+/// Asks for the line of memory at `p`, which need not exist.
+#[inline(always)]
+fn prefetch<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults; the instruction is part of every x86-64.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast())
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
+/// Lanes `H..2 * H` onto the lanes below them.
+#[inline(always)]
+fn fold<V: Lanes, R: Reduce<S<V::Elem>>, const H: usize>(lanes: &mut [S<V::Elem>; 16], p: &[S<V::Elem>; 4])
+where
+    S<V::Elem>: Lanes,
+{
+    for i in 0..H {
+        lanes[i] = R::combine(lanes[i], lanes[i + H], p);
+    }
+}
 
 /// # Safety
 /// As for [`Kernel`].
 #[inline(always)]
-unsafe fn body<V: Lanes, R: Reduce<V>>(
+unsafe fn body<V: Lanes, R: Reduce<V> + Reduce<S<V::Elem>>>(
     what: What,
     n: usize,
     acc: *mut u8,
@@ -51,7 +77,9 @@ unsafe fn body<V: Lanes, R: Reduce<V>>(
     rows: usize,
     stride: isize,
     params: *const u64,
-) {
+) where
+    S<V::Elem>: Lanes<Elem = V::Elem>,
+{
     let (a, s) = (acc.cast::<V::Elem>(), src.cast::<V::Elem>());
     let w = V::N;
     // SAFETY: the caller's promises; every loop stays below n, tails are partial loads and stores.
@@ -60,7 +88,7 @@ unsafe fn body<V: Lanes, R: Reduce<V>>(
         for i in 0..4 {
             p[i] = V::splat(params.add(2 * i).cast::<V::Elem>().read());
         }
-        let start = R::start(&p);
+        let start = <R as Reduce<V>>::start(&p);
         match what {
             What::Start => {
                 let mut i = 0;
@@ -94,17 +122,62 @@ unsafe fn body<V: Lanes, R: Reduce<V>>(
                     let x = V::select(V::load_mask(ONES.as_ptr(), left), x, start);
                     t = R::combine(t, x, &p);
                 }
-                // Fold the upper half of the lanes onto the lower.
-                let fill = start.extract(0);
-                let mut half = w / 2;
-                let mut lanes = [start; 2];
-                let l = lanes.as_mut_ptr().cast::<V::Elem>();
-                while half > 0 {
-                    t.store(l);
-                    t = R::combine(t, V::load_partial(l.add(half), half, fill), &p);
-                    half /= 2;
+                // Fold the upper half of the lanes onto the lower: one by one, because a vector load of
+                // half a vector just stored would wait for the store to leave the pipeline.
+                if w > 1 {
+                    let mut q = [S::splat(params.cast::<V::Elem>().read()); 4];
+                    for i in 0..4 {
+                        q[i] = S::splat(params.add(2 * i).cast::<V::Elem>().read());
+                    }
+                    let mut lanes = [S::splat(t.extract(0)); 16];
+                    t.store(lanes.as_mut_ptr().cast());
+                    if w == 16 {
+                        fold::<V, R, 8>(&mut lanes, &q);
+                    }
+                    if w >= 8 {
+                        fold::<V, R, 4>(&mut lanes, &q);
+                    }
+                    if w >= 4 {
+                        fold::<V, R, 2>(&mut lanes, &q);
+                    }
+                    fold::<V, R, 1>(&mut lanes, &q);
+                    return a.write_unaligned(lanes[0].extract(0));
                 }
                 a.write_unaligned(t.extract(0));
+            }
+            // One lane of integers: loops over columns, which the compiler makes vectors of.
+            What::Cols if w == 1 && !V::CHAINS => {
+                let mut r = 0;
+                while r + 4 <= rows {
+                    let row = |k: usize| s.wrapping_byte_offset((r + k) as isize * stride);
+                    let (s0, s1, s2, s3) = (row(0), row(1), row(2), row(3));
+                    let mut c = 0;
+                    while c < n {
+                        let end = n.min(c + STRETCH);
+                        for k in 4..8 {
+                            let mut b = c * size_of::<V::Elem>();
+                            while b < end * size_of::<V::Elem>() {
+                                prefetch(row(k).wrapping_byte_add(b));
+                                b += 64;
+                            }
+                        }
+                        for i in c..end {
+                            let (x0, x1) = (V::load(s0.add(i)), V::load(s1.add(i)));
+                            let (x2, x3) = (V::load(s2.add(i)), V::load(s3.add(i)));
+                            let t = R::combine(V::load(a.add(i)), R::map(x0, &p), &p);
+                            let t = R::combine(R::combine(t, R::map(x1, &p), &p), R::map(x2, &p), &p);
+                            R::combine(t, R::map(x3, &p), &p).store(a.add(i));
+                        }
+                        c = end;
+                    }
+                    r += 4;
+                }
+                for r in r..rows {
+                    let row = s.byte_offset(r as isize * stride);
+                    for i in 0..n {
+                        R::combine(V::load(a.add(i)), R::map(V::load(row.add(i)), &p), &p).store(a.add(i));
+                    }
+                }
             }
             What::Cols => {
                 let mut i = 0;
@@ -115,6 +188,8 @@ unsafe fn body<V: Lanes, R: Reduce<V>>(
                         if full { V::load(a.add(i)) } else { V::load_partial(a.add(i), m, *a.add(i)) };
                     for r in 0..rows {
                         let at = s.byte_offset(r as isize * stride).add(i);
+                        // The next rows, which the machine does not guess: each is a stream of its own.
+                        prefetch(at.wrapping_byte_offset(rows as isize * stride));
                         let x = if full { V::load(at) } else { V::load_partial(at, m, *at) };
                         t = R::combine(t, R::map(x, &p), &p);
                     }
@@ -155,9 +230,12 @@ macro_rules! compiled {
         /// # Safety
         /// As for [`Kernel`]; the machine has the features.
         $(#[target_feature(enable = $features)])?
-        unsafe fn $name<V: Lanes, R: Reduce<V>>(
+        unsafe fn $name<V: Lanes, R: Reduce<V> + Reduce<S<V::Elem>>>(
             what: What, n: usize, acc: *mut u8, src: *const u8, rows: usize, stride: isize, params: *const u64,
-        ) {
+        )
+        where
+            S<V::Elem>: Lanes<Elem = V::Elem>,
+        {
             // SAFETY: passed on.
             unsafe { body::<V, R>(what, n, acc, src, rows, stride, params) }
         }

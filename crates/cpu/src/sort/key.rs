@@ -9,8 +9,8 @@ pub trait Key: Copy + Send + Sync + 'static {
     const BITS: u32;
     const FLOAT: bool = false;
     fn key(self) -> u64;
-    /// Back from a key; `None` where several elements share one (NaNs, the two zeros).
-    fn element(key: u64) -> Option<Self>;
+    /// Back from a key; false where several elements share one (NaNs, the two zeros).
+    fn likely(key: u64) -> (Self, bool);
 }
 
 macro_rules! unsigned {
@@ -20,7 +20,7 @@ macro_rules! unsigned {
             #[inline(always)]
             fn key(self) -> u64 { self as u64 }
             #[inline(always)]
-            fn element(key: u64) -> Option<Self> { Some(key as $t) }
+            fn likely(key: u64) -> (Self, bool) { (key as $t, true) }
         }
     )* };
 }
@@ -32,7 +32,7 @@ macro_rules! signed {
             #[inline(always)]
             fn key(self) -> u64 { (self as $u ^ <$t>::MIN as $u) as u64 }
             #[inline(always)]
-            fn element(key: u64) -> Option<Self> { Some((key as $u ^ <$t>::MIN as $u) as $t) }
+            fn likely(key: u64) -> (Self, bool) { ((key as $u ^ <$t>::MIN as $u) as $t, true) }
         }
     )* };
 }
@@ -52,13 +52,11 @@ macro_rules! float {
                 if self.is_nan() { <$u>::MAX as u64 } else { k as u64 }
             }
             #[inline(always)]
-            fn element(key: u64) -> Option<Self> {
+            fn likely(key: u64) -> (Self, bool) {
                 const TOP: $u = 1 << (<$u>::BITS - 1);
                 let k = key as $u;
-                if k == TOP || k == <$u>::MAX {
-                    return None;
-                }
-                Some(<$t>::from_bits(if k & TOP != 0 { k ^ TOP } else { !k }))
+                let v = <$t>::from_bits(if k & TOP != 0 { k ^ TOP } else { !k });
+                (v, k != TOP && k != <$u>::MAX)
             }
         }
     )* };
@@ -71,7 +69,7 @@ impl Key for Bool8 {
         (self.0 != 0) as u64
     }
     #[inline(always)]
-    fn element(key: u64) -> Option<Self> {
-        Some(Bool8(key as u8))
+    fn likely(key: u64) -> (Self, bool) {
+        (Bool8(key as u8), true)
     }
 }

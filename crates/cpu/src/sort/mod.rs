@@ -6,6 +6,7 @@
 //! unstable sort of u64 is stable.
 
 mod key;
+mod network;
 mod radix;
 mod rows;
 mod search;
@@ -68,6 +69,16 @@ impl<T: Key> Job<T> {
         // Few long lines: threads share each; else each takes whole lines.
         if self.n >= LONG && self.lines.count < 16 {
             return (0..self.lines.count).try_for_each(|l| self.sort_long(self.lines.at(l)));
+        }
+        #[cfg(target_arch = "x86_64")]
+        if self.n <= network::SMALL && T::BITS <= 32 && network::available() {
+            // SAFETY: elements and results of one line; the machine was asked.
+            self.each_line(
+                4,
+                #[inline(always)]
+                |_, o| unsafe { self.sort_small(o) },
+            );
+            return Ok(());
         }
         if self.n <= TINY && T::BITS <= 32 {
             // SAFETY: elements and results of one line.

@@ -6,8 +6,10 @@
 
 use super::Job;
 use super::key::Key;
+use super::network;
 use crate::alloc::Block;
 use crate::gemm::Shared;
+use crate::simd::{Arch, ArchKernel, dispatch};
 use crate::{oom, pool};
 use pyrite_core::Result;
 
@@ -50,11 +52,6 @@ impl Packing {
     #[inline(always)]
     fn lead(self, item: u64) -> u64 {
         item >> self.at_bits
-    }
-    /// The key, if all of it is kept.
-    #[inline(always)]
-    pub fn key(self, item: u64) -> Option<u64> {
-        if self.drop == 0 { Some(self.lead(item).wrapping_add(self.base)) } else { None }
     }
 }
 
@@ -102,6 +99,17 @@ fn lsd(items: &mut [u64], spare: &mut [u64], from: u32, bits: u32, counts: &mut 
     }
 }
 
+/// A function compiled for the machine's instruction set.
+struct Run<F>(F);
+
+impl<F: FnOnce()> ArchKernel for Run<F> {
+    type Out = ();
+    #[inline(always)]
+    fn run<A: Arch>(self) {
+        (self.0)()
+    }
+}
+
 /// What sorting many lines needs over and over.
 #[derive(Default)]
 pub struct Scratch {
@@ -113,6 +121,10 @@ pub struct Scratch {
 /// Sorts items whose bits above `top` (counted from the position's) agree already.
 #[inline(always)]
 fn sort_items(items: &mut [u64], spare: &mut Vec<u64>, counts: &mut Vec<u32>, p: Packing, top: u32) {
+    // Few bits left of many items are one pass of counting; nothing else beats the registers.
+    if (items.len() < RADIX || top > DIGIT) && network::sort(items, spare) {
+        return;
+    }
     if items.len() < RADIX || items.len() > u32::MAX as usize {
         // Positions make every item different, so unstable is stable.
         return items.sort_unstable();
@@ -151,14 +163,80 @@ impl<T: Key> Job<T> {
     pub unsafe fn write(&self, items: &[u64], p: Packing, o: [isize; 3], from: usize) {
         let [_, sv, si] = self.along;
         let (values, idx) = (self.values.wrapping_offset(o[1]), self.idx.wrapping_offset(o[2]));
-        for (j, &it) in items.iter().enumerate() {
-            let (j, at) = ((from + j) as isize, p.at(it).min(self.n - 1));
-            // SAFETY: results of this line; `at` is a position in it.
-            unsafe {
-                let v = p.key(it).and_then(|k| T::element(k ^ self.flip));
-                *values.offset(j * sv) = v.unwrap_or_else(|| self.get(o[0], at));
-                if !self.idx.is_null() {
-                    *idx.offset(j * si) = at as i64;
+        let put = |j: usize, v: T| {
+            // SAFETY: a result of this line.
+            unsafe { *values.offset((from + j) as isize * sv) = v }
+        };
+        // SAFETY: `at` is a position in the line.
+        let read = |it: u64| unsafe { self.get(o[0], p.at(it).min(self.n - 1)) };
+        if p.drop == 0 {
+            // Without a branch, as vectors where results lie side by side; then the few elements that
+            // their keys do not tell.
+            let mut unsure = false;
+            for (j, &it) in items.iter().enumerate() {
+                let (v, sure) = T::likely((p.lead(it).wrapping_add(p.base)) ^ self.flip);
+                unsure |= !sure;
+                put(j, v);
+            }
+            if unsure {
+                for (j, &it) in items.iter().enumerate() {
+                    if !T::likely((p.lead(it).wrapping_add(p.base)) ^ self.flip).1 {
+                        put(j, read(it));
+                    }
+                }
+            }
+        } else {
+            items.iter().enumerate().for_each(|(j, &it)| put(j, read(it)));
+        }
+        if self.idx.is_null() {
+            return;
+        }
+        if si == 1 {
+            // SAFETY: results of this line.
+            let out = unsafe { std::slice::from_raw_parts_mut(idx.add(from), items.len()) };
+            for (x, &it) in out.iter_mut().zip(items) {
+                *x = p.at(it).min(self.n - 1) as i64;
+            }
+        } else {
+            for (j, &it) in items.iter().enumerate() {
+                // SAFETY: as above.
+                unsafe { *idx.offset((from + j) as isize * si) = p.at(it).min(self.n - 1) as i64 };
+            }
+        }
+    }
+
+    /// A line of at most [`network::SMALL`] elements with short keys, on a machine that sorts so many in
+    /// its registers.
+    ///
+    /// # Safety
+    /// `o` is the line's offset in source, values and positions; [`network::available`].
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub unsafe fn sort_small(&self, o: [isize; 3]) {
+        let n = self.n.min(network::SMALL);
+        let mut items = [0u64; network::SMALL];
+        let [ss, sv, si] = self.along;
+        // SAFETY: elements and results of the line; positions are below n.
+        unsafe {
+            let src = self.src.offset(o[0]);
+            if ss == 1 {
+                for (i, it) in items[..n].iter_mut().enumerate() {
+                    *it = ((*src.add(i)).key() ^ self.flip) << 8 | i as u64;
+                }
+            } else {
+                for (i, it) in items[..n].iter_mut().enumerate() {
+                    *it = self.key(o[0], i) << 8 | i as u64;
+                }
+            }
+            network::small(items.as_mut_ptr(), n);
+            let values = self.values.offset(o[1]);
+            for (j, it) in items[..n].iter().enumerate() {
+                *values.offset(j as isize * sv) = self.get(o[0], (*it as usize & 255).min(n - 1));
+            }
+            if !self.idx.is_null() {
+                let idx = self.idx.offset(o[2]);
+                for (j, it) in items[..n].iter().enumerate() {
+                    *idx.offset(j as isize * si) = (it & 255) as i64;
                 }
             }
         }
@@ -237,15 +315,28 @@ impl<T: Key> Job<T> {
 
         let mut extremes = vec![(u64::MAX, 0u64); parts];
         let ex = Shared(extremes.as_mut_ptr());
-        pool::parallel(parts, n as u64, &|c| {
-            let mut m = (u64::MAX, 0);
-            for i in range(c) {
-                // SAFETY: element i of the line.
-                let k = unsafe { self.key(o[0], i) };
-                m = (m.0.min(k), m.1.max(k));
-            }
-            // SAFETY: entry c is this part's alone.
-            unsafe { *ex.get().add(c) = m };
+        pool::parallel(parts, n as u64 / 2, &|c| {
+            dispatch(Run(
+                #[inline(always)]
+                || {
+                    let (mut least, mut most) = (u64::MAX, 0);
+                    if self.along[0] == 1 {
+                        for i in range(c) {
+                            // SAFETY: element i of the line.
+                            let k = unsafe { *self.src.offset(o[0]).add(i) }.key() ^ self.flip;
+                            (least, most) = (least.min(k), most.max(k));
+                        }
+                    } else {
+                        for i in range(c) {
+                            // SAFETY: element i of the line.
+                            let k = unsafe { self.key(o[0], i) };
+                            (least, most) = (least.min(k), most.max(k));
+                        }
+                    }
+                    // SAFETY: entry c is this part's alone.
+                    unsafe { *ex.get().add(c) = (least, most) };
+                },
+            ));
         });
         let (min, max) = extremes.iter().fold((u64::MAX, 0), |a, m| (a.0.min(m.0), a.1.max(m.1)));
         let p = Packing::new(n, min.min(max), max);
@@ -262,11 +353,16 @@ impl<T: Key> Job<T> {
         pool::parallel(parts, n as u64, &|c| {
             // SAFETY: part c's counters.
             let counts = unsafe { std::slice::from_raw_parts_mut(cp.get().add(c * buckets), buckets) };
-            for i in range(c) {
-                // SAFETY: element i of the line.
-                let it = p.pack(unsafe { self.key(o[0], i) }, i);
-                counts[(it >> shift) as usize & mask] += 1;
-            }
+            dispatch(Run(
+                #[inline(always)]
+                || {
+                    for i in range(c) {
+                        // SAFETY: element i of the line.
+                        let it = p.pack(unsafe { self.key(o[0], i) }, i);
+                        counts[(it >> shift) as usize & mask] += 1;
+                    }
+                },
+            ));
         });
         let mut starts = Vec::with_capacity(buckets + 1);
         let mut sum = 0;
@@ -285,17 +381,23 @@ impl<T: Key> Job<T> {
         pool::parallel(parts, n as u64 * 4, &|c| {
             // SAFETY: part c's counters.
             let slots = unsafe { std::slice::from_raw_parts_mut(cp.get().add(c * buckets), buckets) };
-            for i in range(c) {
-                // SAFETY: element i of the line.
-                let it = p.pack(unsafe { self.key(o[0], i) }, i);
-                let slot = &mut slots[(it >> shift) as usize & mask];
-                if *slot < n {
-                    // SAFETY: below n, and no other part's: the counts gave each its own stretch. (A
-                    // source written to meanwhile can break that; then values are lost, no memory.)
-                    unsafe { *to.get().add(*slot) = it };
-                }
-                *slot += 1;
-            }
+            dispatch(Run(
+                #[inline(always)]
+                || {
+                    for i in range(c) {
+                        // SAFETY: element i of the line.
+                        let it = p.pack(unsafe { self.key(o[0], i) }, i);
+                        let slot = &mut slots[(it >> shift) as usize & mask];
+                        if *slot < n {
+                            // SAFETY: below n, and no other part's: the counts gave each its own
+                            // stretch. (A source written to meanwhile can break that; then values are
+                            // lost, no memory.)
+                            unsafe { *to.get().add(*slot) = it };
+                        }
+                        *slot += 1;
+                    }
+                },
+            ));
         });
         drop(counts);
 
@@ -305,21 +407,26 @@ impl<T: Key> Job<T> {
         let first = |t: usize| starts[..buckets].partition_point(|s| *s < t * share);
         pool::parallel(tasks, n as u64 * 6, &|t| {
             let mut s = Scratch::default();
-            for b in first(t)..(if t + 1 == tasks { buckets } else { first(t + 1) }) {
-                let (start, end) = (starts[b], starts[b + 1]);
-                if start == end {
-                    continue;
-                }
-                // SAFETY: bucket b is this task's alone, as are the results at its positions.
-                unsafe {
-                    let items = std::slice::from_raw_parts_mut(to.get().add(start), end - start);
-                    if rest > 0 {
-                        sort_items(items, &mut s.spare, &mut s.counts, p, rest);
+            dispatch(Run(
+                #[inline(always)]
+                || {
+                    for b in first(t)..(if t + 1 == tasks { buckets } else { first(t + 1) }) {
+                        let (start, end) = (starts[b], starts[b + 1]);
+                        if start == end {
+                            continue;
+                        }
+                        // SAFETY: bucket b is this task's alone, as are the results at its positions.
+                        unsafe {
+                            let items = std::slice::from_raw_parts_mut(to.get().add(start), end - start);
+                            if rest > 0 {
+                                sort_items(items, &mut s.spare, &mut s.counts, p, rest);
+                            }
+                            self.mend(items, o[0], p);
+                            self.write(items, p, o, start);
+                        }
                     }
-                    self.mend(items, o[0], p);
-                    self.write(items, p, o, start);
-                }
-            }
+                },
+            ));
         });
         Ok(())
     }

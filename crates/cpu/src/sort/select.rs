@@ -153,7 +153,8 @@ impl<T: Key> Job<T> {
                 let at = it.at();
                 // SAFETY: results j < k of this line; `at` is a position in it.
                 unsafe {
-                    let v = T::element(it.key() ^ self.flip).unwrap_or_else(|| self.get(o[0], at));
+                    let (v, sure) = T::likely(it.key() ^ self.flip);
+                    let v = if sure { v } else { self.get(o[0], at) };
                     *self.values.offset(o[1] + j as isize * self.along[1]) = v;
                     *self.idx.offset(o[2] + j as isize * self.along[2]) = at as i64;
                 }
