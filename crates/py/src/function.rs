@@ -117,14 +117,6 @@ impl Rule for PyRule {
         let old = saved.list.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(old);
     }
-    fn bind(&self, node: &Arc<Node>) {
-        let _ = self.saved.get().node.set(Arc::downgrade(node));
-        if let Some(list) = self.saved.get().list.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            for s in list.iter().flatten() {
-                s.bind(node);
-            }
-        }
-    }
     fn as_any(&self) -> Option<&dyn Any> {
         Some(self)
     }
@@ -331,7 +323,7 @@ fn _function_apply<'py>(
     let rule = PyRule {
         class: class.clone().unbind(),
         ctx: ctx.clone().unbind(),
-        saved: holder,
+        saved: holder.clone_ref(py),
         inputs: args.len(),
         tensors: inputs.iter().map(Option::is_some).collect(),
         slots: made.iter().map(|o| get(o).is_some()).collect(),
@@ -341,7 +333,7 @@ fn _function_apply<'py>(
         inputs.iter().zip(&needs).map(|(t, n)| t.as_ref().filter(|_| *n).and_then(Tensor::edge)).collect();
     let recorded = recording && edges.iter().any(Option::is_some);
     let node = node::make(name, edges, places.iter().map(node::info).collect(), rule);
-    node.rule().bind(&node);
+    let _ = holder.get().node.set(Arc::downgrade(&node));
     if let Some(flow) = &flow {
         let skip: Vec<bool> =
             made.iter().filter(|o| get(o).is_some()).map(|o| is_among(o, &constant)).collect();

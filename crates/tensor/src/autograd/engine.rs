@@ -178,19 +178,17 @@ impl Plan {
         while at < self.steps.len() {
             let first = self.links.len() as u32;
             if let Some(Target::Node(n)) = self.steps[at].target.clone() {
-                n.with_edges(|edges| {
-                    for e in edges {
-                        let link = match e {
-                            None => (NOWHERE, 0),
-                            Some(e) => {
-                                let i = self.step(&e.to);
-                                self.steps[i as usize].waiting += 1;
-                                (i, e.nr)
-                            }
-                        };
-                        self.links.push(link);
-                    }
-                });
+                for e in n.edges() {
+                    let link = match e {
+                        None => (NOWHERE, 0),
+                        Some(e) => {
+                            let i = self.step(&e.to);
+                            self.steps[i as usize].waiting += 1;
+                            (i, e.nr)
+                        }
+                    };
+                    self.links.push(link);
+                }
             }
             self.steps[at].first = first;
             self.steps[at].count = self.links.len() as u32 - first;
@@ -570,31 +568,32 @@ fn run_node(node: &Arc<Node>, mut grads: Grads, needs: u64, opts: &Options) -> R
 
 /// A gradient must have the shape, dtype and device of what it is the gradient of.
 fn check(node: &Node, back: &mut Grads) -> Result<()> {
-    node.with_edges(|edges| {
-        for (i, (g, e)) in back.iter_mut().zip(edges).enumerate() {
-            let (Some(t), Some(e)) = (g.as_ref(), e) else { continue };
-            let (shape, dtype, _) = e.wants();
-            if t.shape() != shape {
-                match ops::sum_to_size(t, shape) {
-                    Ok(s) => *g = Some(s),
-                    Err(_) => bail!(
-                        Runtime, "Function {} returned an invalid gradient at index {i} - got {:?} but expected shape compatible with {:?}",
-                        node.name, t.shape(), shape
-                    ),
-                }
-            }
-            let Some(t) = g.as_ref() else { continue };
-            if t.is_lazy() {
-                *g = Some(ops::lazy::resolve(t)?);
-            }
-            let Some(t) = g.as_ref() else { continue };
-            if t.dtype() != dtype {
-                // The conversion takes the real part: the gradient of a real input of a complex result.
-                *g = Some(ops::to_dtype(t, dtype)?);
+    for (i, (g, e)) in back.iter_mut().zip(node.edges()).enumerate() {
+        let (Some(t), Some(e)) = (g.as_ref(), e) else { continue };
+        let (shape, dtype, _) = e.wants();
+        if t.shape() != shape {
+            match ops::sum_to_size(t, shape) {
+                Ok(s) => *g = Some(s),
+                Err(_) => bail!(
+                    Runtime,
+                    "Function {} returned an invalid gradient at index {i} - got {:?} but expected shape compatible with {:?}",
+                    node.name,
+                    t.shape(),
+                    shape
+                ),
             }
         }
-        Ok(())
-    })
+        let Some(t) = g.as_ref() else { continue };
+        if t.is_lazy() {
+            *g = Some(ops::lazy::resolve(t)?);
+        }
+        let Some(t) = g.as_ref() else { continue };
+        if t.dtype() != dtype {
+            // The conversion takes the real part: the gradient of a real input of a complex result.
+            *g = Some(ops::to_dtype(t, dtype)?);
+        }
+    }
+    Ok(())
 }
 
 /// Adds a gradient into a node's slot.

@@ -298,7 +298,7 @@ fn collect(inputs: &[&Tensor], outputs: &[&Tensor]) -> Option<Flow> {
 }
 
 /// Derives the outputs' tangents from a node's backward.
-pub fn through(flow: &Flow, node: &Node, outputs: &[&Tensor]) {
+pub fn through(flow: &Flow, node: &Arc<Node>, outputs: &[&Tensor]) {
     let outer = is_grad_enabled();
     each(flow, outputs, |_, ts| transpose(node, ts, outer));
 }
@@ -364,7 +364,7 @@ pub fn is_recorded(outer: bool, known: bool, ts: &[Option<Tensor>]) -> bool {
 }
 
 /// The Jacobian-vector product of a node: see the module text.
-fn transpose(node: &Node, ts: &[Option<Tensor>], outer: bool) -> Result<SmallVec<[Option<Tensor>; 1]>> {
+fn transpose(node: &Arc<Node>, ts: &[Option<Tensor>], outer: bool) -> Result<SmallVec<[Option<Tensor>; 1]>> {
     let known = node.edges().iter().any(Option::is_some);
     let recorded = is_recorded(outer, known, ts);
     let create = recorded || active();
@@ -525,7 +525,7 @@ pub fn reaches_beyond(outputs: &[Tensor], ours: &[Tensor]) -> bool {
         }
         match to {
             Target::Leaf(_) => return true,
-            Target::Node(n) => todo.extend(n.edges().into_iter().flatten().map(|e| e.to)),
+            Target::Node(n) => todo.extend(n.edges().iter().flatten().map(|e| e.to.clone())),
         }
     }
     false

@@ -264,7 +264,7 @@ pub fn rebase_at(t: &Tensor, node: Arc<Node>, nr: u32) {
         node::set_history_at(&node, t, nr);
         return;
     };
-    let mut edges = node.edges();
+    let mut edges: SmallVec<[Option<Edge>; 2]> = node.edges().iter().cloned().collect();
     let old_base = base.edge();
     if edges.is_empty() {
         edges.push(None);

@@ -88,8 +88,6 @@ pub trait Rule: Send + Sync {
     fn backward(&self, cx: &mut Ctx) -> Result<Grads>;
     /// Forgets saved tensors (after a backward that does not retain the graph).
     fn release(&self) {}
-    /// Called once the node exists, so that saved outputs can refer to it weakly.
-    fn bind(&self, _node: &Arc<Node>) {}
     /// The leaf tensor, for accumulators.
     fn leaf(&self) -> Option<Tensor> {
         None
@@ -102,7 +100,7 @@ pub trait Rule: Send + Sync {
 
 /// What a rule sees while it runs.
 pub struct Ctx<'a> {
-    pub node: &'a Node,
+    pub node: &'a Arc<Node>,
     /// Gradients of the outputs.
     pub grads: &'a mut [Option<Tensor>],
     /// Bit i: a gradient for input i is wanted.
@@ -151,7 +149,7 @@ pub struct NodeOf<R: ?Sized> {
     pub seq: u64,
     /// The line of the forward operation.
     pub site: Site,
-    edges: Mutex<SmallVec<[Option<Edge>; 2]>>,
+    edges: SmallVec<[Option<Edge>; 2]>,
     pub outputs: SmallVec<[OutputInfo; 1]>,
     /// Absent for almost every node: making and dropping one costs nothing for hooks.
     hooks: OnceLock<Box<Mutex<Hooks>>>,
@@ -184,15 +182,12 @@ impl Node {
         &self.rule
     }
     /// The functions this one hands gradients to.
-    pub fn edges(&self) -> SmallVec<[Option<Edge>; 2]> {
-        self.edges.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-    pub(super) fn with_edges<T>(&self, f: impl FnOnce(&[Option<Edge>]) -> T) -> T {
-        f(&self.edges.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn edges(&self) -> &[Option<Edge>] {
+        &self.edges
     }
     /// The dtype a gradient for input `i` must have, if that input has an edge.
     pub fn input_dtype(&self, i: usize) -> Option<DType> {
-        self.with_edges(|e| e.get(i).and_then(Option::as_ref).map(|e| e.wants().1))
+        self.edges.get(i).and_then(Option::as_ref).map(|e| e.wants().1)
     }
     /// The nodes this one hands gradients to, with output numbers. Accumulators made for this stay
     /// alive as long as this node, hooks included.
@@ -346,7 +341,7 @@ pub fn make<R: Rule + 'static>(
         name: name.into(),
         seq: NEXT.fetch_add(1, Ordering::Relaxed),
         site: Site::here(),
-        edges: Mutex::new(edges),
+        edges,
         outputs,
         hooks: OnceLock::new(),
         rule,
@@ -391,9 +386,10 @@ pub(super) fn drop_later(node: Arc<Node>) {
 
 impl<R: ?Sized> Drop for NodeOf<R> {
     fn drop(&mut self) {
-        let edges = std::mem::take(self.edges.get_mut().unwrap_or_else(PoisonError::into_inner));
-        for e in edges.into_iter().flatten() {
-            e.drop_later();
+        for e in &mut self.edges {
+            if let Some(e) = e.take() {
+                e.drop_later();
+            }
         }
     }
 }
@@ -452,12 +448,6 @@ where
         };
         drop(old);
     }
-    fn bind(&self, node: &Arc<Node>) {
-        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        for s in saved.iter().flatten().flatten() {
-            s.bind(node);
-        }
-    }
 }
 
 /// PyTorch's message for a graph whose buffers are gone.
@@ -485,7 +475,7 @@ where
 /// In forward mode a node may exist for the tangents alone.
 #[inline]
 pub(super) fn is_recorded(node: &Node) -> bool {
-    !forward::active() || mode::is_grad_enabled() && node.with_edges(|e| e.iter().any(Option::is_some))
+    !forward::active() || mode::is_grad_enabled() && node.edges.iter().any(Option::is_some)
 }
 
 /// The node of [`attach`] without giving it to the outputs: in-place ops rebase with it.
@@ -514,7 +504,6 @@ where
         outputs.iter().map(|t| info(t)).collect(),
         Closure { saved: Mutex::new(Some(saved)), f },
     );
-    node.rule().bind(&node);
     if let Some(flow) = flow {
         forward::through(&flow, &node, outputs);
     }
@@ -533,7 +522,12 @@ pub fn set_history_at(node: &Arc<Node>, t: &Tensor, nr: u32) {
     if !t.dtype().is_differentiable() {
         return;
     }
-    let edge = Edge::new(node.clone(), nr);
+    set_edge(t, Edge::new(node.clone(), nr));
+}
+
+/// Gives `t` this history.
+#[inline]
+pub(crate) fn set_edge(t: &Tensor, edge: Edge) {
     match t.0.meta.get() {
         None => {
             let _ = t.0.meta.set(Arc::new(Meta::with_history(edge)));

@@ -3,19 +3,103 @@
 //! (`inplace::before_write`). In strict mode stale data is an error, never a wrong number.
 
 use super::node::{Edge, Node};
-use super::{Meta, forward, mode};
-use crate::tensor::{Impl, Tensor};
+use super::{Meta, Target, forward, mode};
+use crate::tensor::{Impl, Lazy, Tensor};
+use pyrite_core::layout::contiguous_strides;
 use pyrite_core::watch::{Kept, Part, State};
-use pyrite_core::{Layout, Result, Site, bail, err};
-use std::sync::{Arc, OnceLock, Weak};
+use pyrite_core::{DType, Layout, Result, Site, Storage, bail, err};
+use smallvec::SmallVec;
+use std::sync::{Arc, OnceLock};
 
 enum Origin {
-    /// A leaf that requires grad: kept as it is (its history can't change), identity preserved.
+    /// A leaf that requires grad.
     Leaf,
     /// An input with a history, or without gradient.
     Input(Option<Edge>),
-    /// Result number n of the op itself: the edge would be a cycle, so only a weak one is kept.
-    Output(u32, OnceLock<Weak<Node>>),
+    /// Result number n of the op itself: its history is the node that unpacks it.
+    Output(u32),
+}
+
+/// What is held. Saving allocates nothing for the tensors of most programs.
+enum Data {
+    /// The leaf as it is: its history can't change, and it keeps its identity.
+    Leaf(Tensor),
+    /// Its bytes and how they are seen. Not the tensor: a later in-place op may give that one a history
+    /// which leads here, and the cycle would never be freed.
+    Bytes { storage: Storage, shape: Shape, dtype: DType, lazy: Lazy },
+    /// A hook took it; this stands for its dtype and device.
+    Gone(Tensor),
+}
+
+/// A layout, without an allocation if it is an ordinary one.
+enum Shape {
+    /// Row-major from the start of the storage.
+    Plain(u8, [u32; PLAIN]),
+    Any(Box<Layout>),
+}
+
+const PLAIN: usize = 4;
+
+impl Shape {
+    #[inline]
+    fn of(l: &Layout) -> Shape {
+        let shape = l.shape();
+        if shape.len() > PLAIN || l.offset() != 0 {
+            return Shape::Any(Box::new(l.clone()));
+        }
+        let mut dims = [0u32; PLAIN];
+        let mut step = 1isize;
+        for d in (0..shape.len()).rev() {
+            if l.strides()[d] != step || shape[d] > u32::MAX as usize {
+                return Shape::Any(Box::new(l.clone()));
+            }
+            dims[d] = shape[d] as u32;
+            step = step.wrapping_mul(shape[d].max(1) as isize);
+        }
+        Shape::Plain(shape.len() as u8, dims)
+    }
+    fn layout(&self) -> Layout {
+        match self {
+            Shape::Plain(n, dims) => {
+                let shape: SmallVec<[usize; 6]> = dims[..*n as usize].iter().map(|d| *d as usize).collect();
+                let strides = contiguous_strides(&shape);
+                Layout::new(shape, strides, 0)
+            }
+            Shape::Any(l) => (**l).clone(),
+        }
+    }
+}
+
+impl Data {
+    #[inline]
+    fn bytes(t: &Tensor) -> Data {
+        Data::Bytes {
+            storage: t.storage().clone(),
+            shape: Shape::of(t.layout()),
+            dtype: t.dtype(),
+            lazy: t.lazy(),
+        }
+    }
+    #[inline]
+    fn storage(&self) -> &Storage {
+        match self {
+            Data::Leaf(t) | Data::Gone(t) => t.storage(),
+            Data::Bytes { storage, .. } => storage,
+        }
+    }
+    /// The tensor; of a leaf, itself.
+    fn tensor(&self) -> Tensor {
+        match self {
+            Data::Leaf(t) | Data::Gone(t) => t.clone(),
+            Data::Bytes { storage, shape, dtype, lazy } => Tensor(Arc::new(Impl {
+                storage: storage.clone(),
+                layout: shape.layout(),
+                dtype: *dtype,
+                lazy: *lazy,
+                meta: OnceLock::new(),
+            })),
+        }
+    }
 }
 
 /// How the bytes are watched.
@@ -39,7 +123,7 @@ pub trait PackHook: Send + Sync {
 
 /// See the module text.
 pub struct Saved {
-    tensor: Tensor,
+    data: Data,
     version: u32,
     mark: Mark,
     origin: Origin,
@@ -63,27 +147,20 @@ fn inference() {
 }
 
 impl Saved {
-    #[inline]
+    /// An input of the op.
     pub fn input(t: &Tensor) -> Saved {
-        let origin = match t.meta() {
-            None => Origin::Input(None),
-            Some(_) => match t.grad_fn() {
-                Some(e) => Origin::Input(Some(e)),
-                None if t.requires_grad() => Origin::Leaf,
-                None => Origin::Input(None),
-            },
-        };
-        Saved::new(t, origin)
+        Saved::new(t, origin(t, t.edge()))
     }
 
-    /// The data of `t` with a history of its own choosing.
+    /// As [`Saved::input`], for those who know the edge already.
+    #[inline]
     pub fn with_edge(t: &Tensor, edge: Option<Edge>) -> Saved {
-        Saved::new(t, Origin::Input(edge))
+        Saved::new(t, origin(t, edge))
     }
 
-    /// Result `nr` of the op being recorded; [`Saved::bind`] must follow once the node exists.
+    /// Result `nr` of the op being recorded.
     pub fn output(t: &Tensor, nr: u32) -> Saved {
-        Saved::new(t, Origin::Output(nr, OnceLock::new()))
+        Saved::new(t, Origin::Output(nr))
     }
 
     #[inline]
@@ -99,12 +176,12 @@ impl Saved {
         if t.storage().is_inference() {
             inference();
         }
-        let tensor = if let Origin::Leaf = origin { t.clone() } else { t.alias() };
+        let data = if let Origin::Leaf = origin { Data::Leaf(t.clone()) } else { Data::bytes(t) };
         let duals = match origin {
             Origin::Output(..) => forward::saved_output(t),
             _ => forward::saved(t),
         };
-        Saved { tensor, version: t.storage().version(), mark: mark(t), origin, duals }
+        Saved { data, version: t.storage().version(), mark: mark(t), origin, duals }
     }
 
     #[cold]
@@ -128,7 +205,8 @@ impl Saved {
                     Origin::Leaf => Origin::Input(t.edge()),
                     o => o,
                 };
-                Saved { tensor: nothing, version: 0, mark: Mark::Packed(p), origin, duals: forward::saved(t) }
+                let duals = forward::saved(t);
+                Saved { data: Data::Gone(nothing), version: 0, mark: Mark::Packed(p), origin, duals }
             }
             Err(e) => {
                 mode::set_record_error(e);
@@ -137,15 +215,9 @@ impl Saved {
         }
     }
 
-    pub fn bind(&self, node: &Arc<Node>) {
-        if let Origin::Output(_, w) = &self.origin {
-            let _ = w.set(Arc::downgrade(node));
-        }
-    }
-
     /// The bytes as they were when they were saved; `None`: they still are where they were.
-    fn data(&self, node: &Node) -> Result<Option<Tensor>> {
-        let storage = self.tensor.storage();
+    fn moved(&self, node: &Node) -> Result<Option<Tensor>> {
+        let storage = self.data.storage();
         let now = storage.version();
         let kept = match &self.mark {
             Mark::Packed(p) => return p.unpack().map(Some),
@@ -159,12 +231,13 @@ impl Saved {
         };
         match kept {
             Some(Kept::Copy(bytes)) => {
+                let t = self.data.tensor();
                 let layout = match &self.mark {
-                    Mark::Part(_) => Layout::contiguous(self.tensor.shape()),
-                    _ => self.tensor.layout().clone(),
+                    Mark::Part(_) => Layout::contiguous(t.shape()),
+                    _ => t.layout().clone(),
                 };
-                let old = Tensor::from_parts(bytes, layout, self.tensor.dtype());
-                Ok(Some(if self.tensor.is_lazy() { old.marked(self.tensor.lazy()) } else { old }))
+                let old = Tensor::from_parts(bytes, layout, t.dtype());
+                Ok(Some(if t.is_lazy() { old.marked(t.lazy()) } else { old }))
             }
             Some(Kept::Lost(who)) => self.stale(node, now, Some((&who.0, who.1))),
             None => self.stale(node, now, None),
@@ -175,46 +248,67 @@ impl Saved {
     fn stale<T>(&self, node: &Node, now: u32, who: Option<(&str, Site)>) -> Result<T> {
         let op = &node.name;
         let role = match &self.origin {
-            Origin::Output(nr, _) => format!(", which is output {nr} of {op},"),
+            Origin::Output(nr) => format!(", which is output {nr} of {op},"),
             _ => String::new(),
         };
         let writer = match who {
             Some((w, at)) => format!(" and overwritten by {w}{}", at.suffix()),
             None => String::new(),
         };
+        let t = self.data.tensor();
         bail!(
             Runtime,
             "one of the variables needed for gradient computation has been modified by an inplace operation: [{} {:?}]{role} is at version {now}; expected version {} instead. It was saved by {op}{}{writer}. Hint: replace the in-place operation by its out-of-place form, or clone the tensor before; without set_strict_inplace(True) Pyrite keeps a copy by itself.",
-            self.tensor.dtype(),
-            self.tensor.shape(),
+            t.dtype(),
+            t.shape(),
             self.version,
             node.site.suffix()
         );
     }
 
-    /// The tensor, with its history if a graph of the backward is wanted.
-    pub fn unpack(&self, node: &Node) -> Result<Tensor> {
+    /// The tensor, with its history if a graph of the backward is wanted. `node` is the one it was saved for.
+    pub fn unpack(&self, node: &Arc<Node>) -> Result<Tensor> {
         self.recorded(node).map(|t| if forward::active() { forward::restore(t, &self.duals) } else { t })
     }
 
-    fn recorded(&self, node: &Node) -> Result<Tensor> {
-        let old = self.data(node)?;
-        let t = old.as_ref().unwrap_or(&self.tensor);
+    /// The values alone, for kernels.
+    pub fn values(&self, node: &Node) -> Result<Tensor> {
+        Ok(self.moved(node)?.unwrap_or_else(|| self.data.tensor()))
+    }
+
+    fn recorded(&self, node: &Arc<Node>) -> Result<Tensor> {
+        let old = self.moved(node)?;
         if !mode::is_grad_enabled() {
-            return Ok(match (&old, &self.origin) {
-                (None, Origin::Leaf) => t.detach(),
-                _ => t.clone(),
+            return Ok(match (old, &self.data) {
+                (Some(t), _) => t,
+                (None, Data::Leaf(t)) => t.detach(),
+                (None, d) => d.tensor(),
             });
         }
-        let edge = match &self.origin {
-            // A leaf that was written to since: its old value, with the gradient still going to the leaf.
-            Origin::Leaf if old.is_some() => self.tensor.edge(),
-            Origin::Leaf => return Ok(self.tensor.clone()),
-            Origin::Input(e) => e.clone(),
-            Origin::Output(nr, w) => w.get().and_then(Weak::upgrade).map(|n| Edge::new(n, *nr)),
+        let edge = match (&self.origin, &self.data) {
+            (Origin::Leaf, Data::Leaf(t)) => match old {
+                // A leaf that was written to since: its old value, with the gradient still going to the leaf.
+                Some(_) => t.edge(),
+                None => return Ok(t.clone()),
+            },
+            (Origin::Input(e), _) => e.clone(),
+            (Origin::Output(nr), _) => Some(Edge::new(node.clone(), *nr)),
+            (Origin::Leaf, _) => None,
         };
-        let Some(edge) = edge else { return Ok(t.clone()) };
-        Ok(recorded_as(t, edge))
+        let t = old.unwrap_or_else(|| self.data.tensor());
+        Ok(match edge {
+            Some(edge) => recorded_as(&t, edge),
+            None => t,
+        })
+    }
+}
+
+/// Where the gradient of input `t` goes.
+#[inline]
+fn origin(t: &Tensor, edge: Option<Edge>) -> Origin {
+    match edge {
+        Some(Edge { to: Target::Leaf(leaf), .. }) if leaf.same(t) => Origin::Leaf,
+        e => Origin::Input(e),
     }
 }
 
@@ -235,7 +329,7 @@ fn recorded_as(t: &Tensor, edge: Edge) -> Tensor {
 impl Drop for Saved {
     fn drop(&mut self) {
         if let Mark::Whole(epoch) = self.mark {
-            self.tensor.storage().let_go(epoch);
+            self.data.storage().let_go(epoch);
         }
         // A saved tensor can hold the rest of a long graph alive: hand it to the iterative drop.
         if let Origin::Input(e) = &mut self.origin

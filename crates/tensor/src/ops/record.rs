@@ -1,7 +1,7 @@
 //! Table rows in the backward graph: what a run saves, and the one backward rule of all rows.
 
 use super::Operand;
-use super::elementwise::{Operands, Params, Types, launch, result_layout};
+use super::elementwise::{Operands, Types, launch, result_layout};
 use super::row_tangent::Run;
 use crate::autograd::node::{self, Ctx, Edge, Grads, Node, Rule};
 use crate::autograd::saved::Saved;
@@ -121,7 +121,7 @@ fn record_node(
     let mut keep_out = false;
     for (i, o) in ops.iter().enumerate() {
         let edge = match o {
-            Operand::Tensor(t) if wants(o) => t.edge(),
+            Operand::Tensor(t) if t.meta().is_some() => t.edge(),
             _ => None,
         };
         if edge.is_some() {
@@ -134,52 +134,55 @@ fn record_node(
         }
         edges.push(edge);
     }
-    let memory = if !keep_out && !keep.contains(&true) {
-        Memory::Nothing
-    } else {
-        remember(ops, &keep, out, keep_out, inplace)
+    let count = keep.iter().filter(|k| **k).count() + keep_out as usize;
+    let mut list = (0..ops.len()).filter(|i| keep[*i]).map(|i| {
+        let kept = match &ops[i] {
+            Operand::Number(s) => Kept::Number(*s),
+            // The history is still that of the old value: rebasing comes later.
+            Operand::Tensor(t) => Kept::Tensor(Saved::with_edge(
+                match inplace {
+                    Some(Some(old)) if is_written(&ops[i], out) => old,
+                    _ => t,
+                },
+                edges[i].clone(),
+            )),
+        };
+        (i as u8, kept)
+    });
+    let mut next = || list.next().unwrap_or_else(|| (OUTPUT, Kept::Tensor(Saved::output(out, 0))));
+    let head = (row, types.compute, params);
+    // One shape of node per number of kept values, so that they lie in the node itself.
+    let node = match count {
+        0 => make(head, [], &mut edges, out),
+        1 => make(head, [next()], &mut edges, out),
+        2 => make(head, [next(), next()], &mut edges, out),
+        n => make(head, (0..n).map(|_| next()).collect::<Box<[_]>>(), &mut edges, out),
     };
-    let rule = RowRule {
-        row,
-        compute: types.compute,
-        params: Params::from_slice(params),
-        saved: Mutex::new(memory),
-    };
-    let node = node::make(Cow::Borrowed(node_name(row)), edges, smallvec![node::info(out)], rule);
-    if keep_out {
-        node.rule().bind(&node);
-    }
     if inplace.is_some() {
         inplace::rebase(out, node);
     } else {
-        node::set_history(&node, &[out]);
+        node::set_edge(out, Edge::new(node, 0));
     }
     Ok(())
 }
 
-/// Saves the marked inputs (the old value of a written one) and the output.
-fn remember(
-    ops: &[Operand],
-    keep: &[bool; 4],
+fn make<S: Slots>(
+    (row, compute, params): (&'static Row, DType, &[Scalar]),
+    kept: S,
+    edges: &mut SmallVec<[Option<Edge>; 2]>,
     out: &Tensor,
-    keep_out: bool,
-    inplace: Option<Option<&Tensor>>,
-) -> Memory {
-    let mut saved: SmallVec<[Kept; 2]> = SmallVec::new();
-    for (i, o) in ops.iter().enumerate() {
-        saved.push(match o {
-            _ if !keep[i] => Kept::Nothing,
-            Operand::Number(s) => Kept::Number(*s),
-            Operand::Tensor(t) if is_written(o, out) && matches!(inplace, Some(Some(_))) => match inplace {
-                // The history is still that of the old value: rebasing comes later.
-                Some(Some(old)) => Kept::Tensor(Saved::with_edge(old, t.edge())),
-                _ => Kept::Nothing,
-            },
-            Operand::Tensor(t) => Kept::Tensor(Saved::input(t)),
-        });
-    }
-    Memory::Kept(Box::new((saved, keep_out.then(|| Saved::output(out, 0)))))
+) -> Arc<Node> {
+    let rule = RowRule {
+        row,
+        compute,
+        params: SmallVec::from_slice(params),
+        saved: Mutex::new(Memory { kept, released: false }),
+    };
+    node::make(Cow::Borrowed(node_name(row)), std::mem::take(edges), smallvec![node::info(out)], rule)
 }
+
+/// Stands for the output in a list of inputs.
+const OUTPUT: u8 = u8::MAX;
 
 enum Kept {
     Nothing,
@@ -187,23 +190,24 @@ enum Kept {
     Tensor(Saved),
 }
 
+/// The kept values with the numbers of the inputs they are.
+trait Slots: AsRef<[(u8, Kept)]> + AsMut<[(u8, Kept)]> + Send + 'static {}
+impl<T: AsRef<[(u8, Kept)]> + AsMut<[(u8, Kept)]> + Send + 'static> Slots for T {}
+
 /// The backward of a row: its gradient formulas as fused kernels, or over tensors when a graph of
 /// the backward is wanted.
-struct RowRule {
+struct RowRule<S> {
     row: &'static Row,
     compute: DType,
-    params: Params,
-    /// Boxed: most nodes of a program are small additions that keep nothing.
-    saved: Mutex<Memory>,
+    params: SmallVec<[Scalar; 1]>,
+    saved: Mutex<Memory<S>>,
 }
 
 /// What a node keeps for its backward.
-enum Memory {
-    /// The formulas need nothing but the incoming gradient: the node can run any number of times.
-    Nothing,
-    Kept(Box<(SmallVec<[Kept; 2]>, Option<Saved>)>),
+struct Memory<S> {
+    kept: S,
     /// Given back after a backward that did not retain the graph.
-    Released,
+    released: bool,
 }
 
 /// An owned operand.
@@ -213,36 +217,36 @@ enum Owned {
     Tensor(Tensor),
 }
 
-impl RowRule {
-    fn unpack(&self, node: &Node) -> Result<(SmallVec<[Owned; 4]>, Option<Tensor>)> {
+impl<S: Slots> RowRule<S> {
+    /// The inputs that the formulas need, and the output. `history`: with what made them.
+    fn unpack(&self, node: &Arc<Node>, history: bool) -> Result<(SmallVec<[Owned; 4]>, Option<Tensor>)> {
+        let mut inputs: SmallVec<[Owned; 4]> = self.row.inputs.iter().map(|_| Owned::Nothing).collect();
+        let mut output = None;
         let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        let (inputs, output) = match &*saved {
-            Memory::Nothing => {
-                let none = self.row.inputs.iter().map(|_| Owned::Nothing).collect();
-                return Ok((none, None));
+        if saved.released {
+            return node::second_backward(node);
+        }
+        for (i, k) in saved.kept.as_ref() {
+            match k {
+                Kept::Nothing => {}
+                Kept::Number(s) => inputs[*i as usize] = Owned::Number(*s),
+                Kept::Tensor(s) => {
+                    let t = if history { s.unpack(node)? } else { s.values(node)? };
+                    match *i {
+                        OUTPUT => output = Some(t),
+                        i => inputs[i as usize] = Owned::Tensor(t),
+                    }
+                }
             }
-            Memory::Kept(kept) => (&kept.0, &kept.1),
-            Memory::Released => return node::second_backward(node),
-        };
-        let inputs = inputs
-            .iter()
-            .map(|k| {
-                Ok(match k {
-                    Kept::Nothing => Owned::Nothing,
-                    Kept::Number(s) => Owned::Number(*s),
-                    Kept::Tensor(s) => Owned::Tensor(s.unpack(node)?),
-                })
-            })
-            .collect::<Result<_>>()?;
-        let output = output.as_ref().map(|o| o.unpack(node)).transpose()?;
+        }
         Ok((inputs, output))
     }
 }
 
-impl Rule for RowRule {
+impl<S: Slots> Rule for RowRule<S> {
     fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
         let g = cx.grad(0)?;
-        let (inputs, output) = self.unpack(cx.node)?;
+        let (inputs, output) = self.unpack(cx.node, cx.create_graph)?;
         let mut out = Grads::new();
         for i in 0..self.row.inputs.len() {
             let edge = cx.needs(i).then(|| cx.node.input_dtype(i)).flatten();
@@ -300,22 +304,16 @@ impl Rule for RowRule {
         Ok(out)
     }
     fn release(&self) {
-        let old = {
-            let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*saved {
-                Memory::Kept(_) => std::mem::replace(&mut *saved, Memory::Released),
-                _ => return,
-            }
-        };
-        drop(old);
-    }
-    fn bind(&self, node: &Arc<Node>) {
-        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Memory::Kept(kept) = &*saved
-            && let Some(o) = &kept.1
-        {
-            o.bind(node);
+        let mut old: SmallVec<[Kept; 2]> = SmallVec::new();
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        // What needs nothing but the incoming gradient can run any number of times.
+        saved.released = !saved.kept.as_ref().is_empty();
+        for (_, k) in saved.kept.as_mut() {
+            old.push(std::mem::replace(k, Kept::Nothing));
         }
+        // Dropped after the lock is gone: a saved tensor can be the last handle on a long graph.
+        drop(saved);
+        drop(old);
     }
 }
 
