@@ -1,11 +1,11 @@
 //! `Tensor`: a cheap, shared handle on storage + layout + dtype, with autograd data only where
 //! somebody asked for it. Creation, accessors and raw access for kernels; operators are in `ops/`.
 
-use crate::autograd::{Meta, mode};
+use crate::autograd::{MetaCell, mode};
 use pyrite_core::layout::{channels_last_strides, checked_shape, numel};
 use pyrite_core::plan::Operand;
 use pyrite_core::{Arr, Backend, DType, Device, Elem, Layout, Result, Scalar, Storage, bail, ensure};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// What is still to be done to a tensor's elements when they are read (`ops::lazy`): only complex tensors
 /// are conjugated, only real views of their parts negated.
@@ -27,7 +27,7 @@ pub(crate) struct Impl {
     pub layout: Layout,
     pub dtype: DType,
     pub lazy: Lazy,
-    pub meta: OnceLock<Arc<Meta>>,
+    pub meta: MetaCell,
 }
 
 /// An n-dimensional array. Clones share everything, including `grad` and history.
@@ -62,25 +62,24 @@ pub fn backend(device: Device) -> Result<&'static dyn Backend> {
 impl Tensor {
     /// Wraps parts. The layout must lie inside the storage; view functions guarantee it.
     pub fn from_parts(storage: Storage, layout: Layout, dtype: DType) -> Tensor {
-        Tensor(Arc::new(Impl { storage, layout, dtype, lazy: Lazy::default(), meta: OnceLock::new() }))
+        Tensor(Arc::new(Impl { storage, layout, dtype, lazy: Lazy::default(), meta: MetaCell::new() }))
     }
 
     /// The same memory under another mark, without history.
     pub fn marked(&self, lazy: Lazy) -> Tensor {
         let (storage, layout) = (self.0.storage.clone(), self.0.layout.clone());
-        Tensor(Arc::new(Impl { storage, layout, dtype: self.0.dtype, lazy, meta: OnceLock::new() }))
+        Tensor(Arc::new(Impl { storage, layout, dtype: self.0.dtype, lazy, meta: MetaCell::new() }))
     }
 
     /// The same memory and mark under another layout, without history.
     pub fn with_layout(&self, layout: Layout) -> Tensor {
         let (storage, dtype, lazy) = (self.0.storage.clone(), self.0.dtype, self.0.lazy);
-        Tensor(Arc::new(Impl { storage, layout, dtype, lazy, meta: OnceLock::new() }))
+        Tensor(Arc::new(Impl { storage, layout, dtype, lazy, meta: MetaCell::new() }))
     }
 
     /// The same autograd identity (grad, history, hooks) over other data: what `x.data = y` makes.
     pub fn with_data_of(&self, data: &Tensor) -> Tensor {
-        let meta = OnceLock::new();
-        let _ = meta.set(self.meta_or_new().clone());
+        let meta = MetaCell::with(self.meta_or_new().clone());
         Tensor(Arc::new(Impl {
             storage: data.0.storage.clone(),
             layout: data.0.layout.clone(),

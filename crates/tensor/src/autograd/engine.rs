@@ -5,7 +5,7 @@
 use super::forward;
 use super::mode::GradMode;
 use super::node::{Ctx, Edge, Grads, Node, Target};
-use super::{anomaly, inplace, reentry};
+use super::{Watched, anomaly, inplace, reentry};
 use crate::tensor::Tensor;
 use crate::{check_interrupt, ops};
 use pyrite_core::{Result, bail, ensure};
@@ -507,10 +507,9 @@ fn run_leaf(
         return Ok(());
     }
     let Some(meta) = leaf.meta() else { return Ok(()) };
-    let (hooks, post, node) = {
-        let m = meta.lock();
-        (m.hooks.clone(), m.post_accumulate.clone(), m.accumulator.clone())
-    };
+    let watched = meta.lock().watched.clone();
+    let Watched { hooks, post_accumulate: post, accumulator: node } =
+        watched.map_or_else(Watched::default, |w| *w);
     for (_, h) in hooks {
         if let Some(new) = h.call(&g)? {
             g = new;

@@ -3,6 +3,7 @@
 //! and whether anything is recorded at all ([`mode`]).
 
 pub mod anomaly;
+mod cell;
 pub mod engine;
 pub mod forward;
 pub mod inplace;
@@ -11,6 +12,7 @@ pub mod node;
 mod reentry;
 pub mod saved;
 
+pub(crate) use cell::MetaCell;
 pub use engine::{backward, grad};
 pub use mode::{GradMode, is_grad_enabled};
 pub use node::{Ctx, Edge, Grads, Node, Rule, Save, Target, attach, flows, needs_grad};
@@ -47,12 +49,25 @@ pub struct Meta {
 pub(crate) struct Inner {
     pub grad: Option<Tensor>,
     pub grad_fn: Option<Edge>,
-    pub accumulator: Option<Weak<Node>>,
     pub view: Option<View>,
-    pub hooks: Vec<(u64, Arc<dyn Hook>)>,
-    pub post_accumulate: Vec<(u64, Arc<dyn PostAccumulateHook>)>,
     pub retains_grad: bool,
     pub dual: Option<forward::Dual>,
+    /// Absent for almost every tensor: making and dropping one costs nothing for it.
+    pub watched: Option<Box<Watched>>,
+}
+
+/// Who is told about the gradient of a leaf.
+#[derive(Default, Clone)]
+pub(crate) struct Watched {
+    pub hooks: Vec<(u64, Arc<dyn Hook>)>,
+    pub post_accumulate: Vec<(u64, Arc<dyn PostAccumulateHook>)>,
+    pub accumulator: Option<Weak<Node>>,
+}
+
+impl Inner {
+    pub(crate) fn watched(&mut self) -> &mut Watched {
+        self.watched.get_or_insert_default()
+    }
 }
 
 /// A view remembers the tensor it looks into (never another view: chains are flattened).
@@ -94,6 +109,7 @@ impl Meta {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+    #[inline]
     pub(crate) fn with_history(edge: Edge) -> Meta {
         Meta {
             requires_grad: AtomicBool::new(true),
@@ -113,10 +129,11 @@ impl Meta {
     /// Takes a hook of the leaf away again.
     pub fn remove_hook(&self, id: u64) {
         let mut m = self.lock();
-        let (gone, keep) = std::mem::take(&mut m.hooks).into_iter().partition(|h| h.0 == id);
-        m.hooks = keep;
-        let (gone2, keep) = std::mem::take(&mut m.post_accumulate).into_iter().partition(|h| h.0 == id);
-        m.post_accumulate = keep;
+        let Some(w) = &mut m.watched else { return };
+        let (gone, keep) = std::mem::take(&mut w.hooks).into_iter().partition(|h| h.0 == id);
+        w.hooks = keep;
+        let (gone2, keep) = std::mem::take(&mut w.post_accumulate).into_iter().partition(|h| h.0 == id);
+        w.post_accumulate = keep;
         drop(m);
         // Dropped after the lock is gone, as everywhere.
         let gone: (Vec<_>, Vec<_>) = (gone, gone2);
@@ -174,11 +191,12 @@ impl Tensor {
     pub fn accumulator(&self) -> Arc<Node> {
         let meta = self.meta_or_new();
         let mut m = meta.lock();
-        if let Some(node) = m.accumulator.as_ref().and_then(Weak::upgrade) {
+        let known = m.watched.as_ref().and_then(|w| w.accumulator.as_ref()).and_then(Weak::upgrade);
+        if let Some(node) = known {
             return node;
         }
         let node = node::accumulator(self);
-        m.accumulator = Some(Arc::downgrade(&node));
+        m.watched().accumulator = Some(Arc::downgrade(&node));
         node
     }
 
@@ -287,7 +305,7 @@ impl Tensor {
         let id = hook_id();
         match self.grad_fn() {
             Some(e) => e.node().add_tensor_hook(e.nr, id, hook),
-            None => self.meta_or_new().lock().hooks.push((id, hook)),
+            None => self.meta_or_new().lock().watched().hooks.push((id, hook)),
         }
         Ok(id)
     }
@@ -297,9 +315,7 @@ impl Tensor {
             e.node().remove_tensor_hook(id);
         }
         if let Some(m) = self.meta() {
-            let mut m = m.lock();
-            m.hooks.retain(|h| h.0 != id);
-            m.post_accumulate.retain(|h| h.0 != id);
+            m.remove_hook(id);
         }
     }
 
@@ -315,7 +331,7 @@ impl Tensor {
             "post accumulate grad hooks cannot be registered on non-leaf tensors"
         );
         let id = hook_id();
-        self.meta_or_new().lock().post_accumulate.push((id, hook));
+        self.meta_or_new().lock().watched().post_accumulate.push((id, hook));
         Ok(id)
     }
 
@@ -327,8 +343,10 @@ impl Tensor {
             return;
         }
         let Ok(m) = meta.inner.try_lock() else { return };
-        m.hooks.iter().for_each(|h| f(h.1.as_any()));
-        m.post_accumulate.iter().for_each(|h| f(h.1.as_any()));
+        if let Some(w) = &m.watched {
+            w.hooks.iter().for_each(|h| f(h.1.as_any()));
+            w.post_accumulate.iter().for_each(|h| f(h.1.as_any()));
+        }
         if let Some(n) = m.grad_fn.as_ref().and_then(Edge::made_by).filter(|n| Arc::strong_count(n) == 1) {
             n.visit_hooks(f);
         }
@@ -337,12 +355,16 @@ impl Tensor {
     /// Drops the hooks that [`Tensor::visit_owned_hooks`] shows.
     pub fn clear_owned_hooks(&self) {
         let Some(meta) = self.meta() else { return };
-        let (hooks, post, edge) = {
+        let (hooks, edge) = {
             let mut m = meta.lock();
-            (std::mem::take(&mut m.hooks), std::mem::take(&mut m.post_accumulate), m.grad_fn.clone())
+            let hooks = m
+                .watched
+                .as_mut()
+                .map(|w| (std::mem::take(&mut w.hooks), std::mem::take(&mut w.post_accumulate)));
+            (hooks, m.grad_fn.clone())
         };
         // Dropped after the lock is gone: a hook's destructor may look at this tensor.
-        drop((hooks, post));
+        drop(hooks);
         if let Some(n) = edge.as_ref().and_then(Edge::made_by) {
             n.clear_hooks();
         }

@@ -352,6 +352,44 @@ pub fn make<R: Rule + 'static>(
     node
 }
 
+/// The node of an operation with one result, whose edges lead to `inputs` and whose rule is made last,
+/// from the edges. It is written where it stays: the parts of a node are small values just made, and to
+/// move them once more takes longer than to make them.
+#[inline(always)]
+pub(crate) fn make_in_place<'a, R: Rule + 'static>(
+    name: &'static str,
+    inputs: impl Iterator<Item = Option<&'a Tensor>>,
+    out: &Tensor,
+    rule: impl FnOnce(&[Option<Edge>]) -> R,
+) -> Arc<Node> {
+    let place = Arc::<NodeOf<R>>::new_uninit();
+    let p = Arc::as_ptr(&place) as *mut NodeOf<R>;
+    // SAFETY: the memory is new and nobody else has a handle on it, so writing and borrowing its fields is
+    // exclusive. Each field is written before it is borrowed, and all of them are before `assume_init`. (A
+    // panic in between leaks what was written: `MaybeUninit` drops nothing.)
+    let node: Arc<Node> = unsafe {
+        (&raw mut (*p).name).write(Cow::Borrowed(name));
+        (&raw mut (*p).seq).write(NEXT.fetch_add(1, Ordering::Relaxed));
+        (&raw mut (*p).site).write(Site::here());
+        (&raw mut (*p).hooks).write(OnceLock::new());
+        (&raw mut (*p).edges).write(SmallVec::new());
+        let edges = &mut (*p).edges;
+        for t in inputs {
+            edges.push(t.and_then(Tensor::edge));
+        }
+        (&raw mut (*p).outputs).write(SmallVec::new());
+        let outputs = &mut (*p).outputs;
+        outputs.push(OutputInfo { shape: Dims::new(), dtype: out.dtype(), device: out.device() });
+        outputs[0].shape.extend_from_slice(out.shape());
+        (&raw mut (*p).rule).write(rule(edges));
+        place.assume_init()
+    };
+    if mode::is_anomaly() {
+        super::anomaly::remember(&node);
+    }
+    node
+}
+
 pub fn info(t: &Tensor) -> OutputInfo {
     OutputInfo { shape: Dims::from_slice(t.shape()), dtype: t.dtype(), device: t.device() }
 }
@@ -530,7 +568,7 @@ pub fn set_history_at(node: &Arc<Node>, t: &Tensor, nr: u32) {
 pub(crate) fn set_edge(t: &Tensor, edge: Edge) {
     match t.0.meta.get() {
         None => {
-            let _ = t.0.meta.set(Arc::new(Meta::with_history(edge)));
+            t.0.meta.set(Arc::new(Meta::with_history(edge)));
         }
         Some(m) => {
             let old = m.lock().grad_fn.replace(edge);

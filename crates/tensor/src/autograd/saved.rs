@@ -3,19 +3,22 @@
 //! (`inplace::before_write`). In strict mode stale data is an error, never a wrong number.
 
 use super::node::{Edge, Node};
-use super::{Meta, Target, forward, mode};
+use super::{Meta, MetaCell, Target, forward, mode};
 use crate::tensor::{Impl, Lazy, Tensor};
 use pyrite_core::layout::contiguous_strides;
 use pyrite_core::watch::{Kept, Part, State};
 use pyrite_core::{DType, Layout, Result, Site, Storage, bail, err};
 use smallvec::SmallVec;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 enum Origin {
     /// A leaf that requires grad.
     Leaf,
-    /// An input with a history, or without gradient.
-    Input(Option<Edge>),
+    /// An input without gradient.
+    Nothing,
+    /// An input with a history: this, or the same as that of the node's input number n.
+    Edge(Edge),
+    Nth(u8),
     /// Result number n of the op itself: its history is the node that unpacks it.
     Output(u32),
 }
@@ -41,20 +44,31 @@ enum Shape {
 const PLAIN: usize = 4;
 
 impl Shape {
-    #[inline]
+    #[inline(always)]
     fn of(l: &Layout) -> Shape {
+        const MOST: usize = u32::MAX as usize;
+        match (l.shape(), l.strides()) {
+            _ if l.offset() != 0 => Shape::Any(Box::new(l.clone())),
+            ([], []) => Shape::Plain(0, [0; PLAIN]),
+            ([a], [1]) if *a <= MOST => Shape::Plain(1, [*a as u32, 0, 0, 0]),
+            ([a, b], [s, 1]) if *s == (*b).max(1) as isize && *a <= MOST && *b <= MOST => {
+                Shape::Plain(2, [*a as u32, *b as u32, 0, 0])
+            }
+            _ => Shape::long(l),
+        }
+    }
+    #[inline(never)]
+    fn long(l: &Layout) -> Shape {
         let shape = l.shape();
-        if shape.len() > PLAIN || l.offset() != 0 {
+        let plain = shape.len() <= PLAIN
+            && shape.iter().all(|n| *n <= u32::MAX as usize)
+            && l.strides() == contiguous_strides(shape).as_slice();
+        if !plain {
             return Shape::Any(Box::new(l.clone()));
         }
         let mut dims = [0u32; PLAIN];
-        let mut step = 1isize;
-        for d in (0..shape.len()).rev() {
-            if l.strides()[d] != step || shape[d] > u32::MAX as usize {
-                return Shape::Any(Box::new(l.clone()));
-            }
-            dims[d] = shape[d] as u32;
-            step = step.wrapping_mul(shape[d].max(1) as isize);
+        for (d, n) in dims.iter_mut().zip(shape) {
+            *d = *n as u32;
         }
         Shape::Plain(shape.len() as u8, dims)
     }
@@ -71,7 +85,7 @@ impl Shape {
 }
 
 impl Data {
-    #[inline]
+    #[inline(always)]
     fn bytes(t: &Tensor) -> Data {
         Data::Bytes {
             storage: t.storage().clone(),
@@ -96,7 +110,7 @@ impl Data {
                 layout: shape.layout(),
                 dtype: *dtype,
                 lazy: *lazy,
-                meta: OnceLock::new(),
+                meta: MetaCell::new(),
             })),
         }
     }
@@ -130,6 +144,7 @@ pub struct Saved {
     duals: Option<forward::Shared>,
 }
 
+#[inline(always)]
 fn mark(t: &Tensor) -> Mark {
     if t.numel() * t.dtype().size() >= t.storage().bytes() {
         Mark::Whole(t.storage().keep_whole())
@@ -153,17 +168,28 @@ impl Saved {
     }
 
     /// As [`Saved::input`], for those who know the edge already.
-    #[inline]
     pub fn with_edge(t: &Tensor, edge: Option<Edge>) -> Saved {
         Saved::new(t, origin(t, edge))
     }
 
+    /// As [`Saved::input`], for input number `i` of the node, to which this edge belongs.
+    #[inline(always)]
+    pub(crate) fn nth(t: &Tensor, i: u8, edge: &Option<Edge>) -> Saved {
+        let origin = match edge {
+            None => Origin::Nothing,
+            Some(Edge { to: Target::Leaf(leaf), .. }) if leaf.same(t) => Origin::Leaf,
+            Some(_) => Origin::Nth(i),
+        };
+        Saved::new(t, origin)
+    }
+
     /// Result `nr` of the op being recorded.
+    #[inline(always)]
     pub fn output(t: &Tensor, nr: u32) -> Saved {
         Saved::new(t, Origin::Output(nr))
     }
 
-    #[inline]
+    #[inline(always)]
     fn new(t: &Tensor, origin: Origin) -> Saved {
         if mode::is_packing() {
             return Saved::packed(t, origin);
@@ -171,7 +197,7 @@ impl Saved {
         Saved::plain(t, origin)
     }
 
-    #[inline]
+    #[inline(always)]
     fn plain(t: &Tensor, origin: Origin) -> Saved {
         if t.storage().is_inference() {
             inference();
@@ -193,8 +219,12 @@ impl Saved {
             let _off = mode::GradMode::new(false);
             match &origin {
                 Origin::Leaf => hook.pack(t),
-                Origin::Input(Some(e)) => hook.pack(&recorded_as(t, e.clone())),
-                _ => hook.pack(&t.detach()),
+                Origin::Edge(e) => hook.pack(&recorded_as(t, e.clone())),
+                Origin::Nth(_) => match t.edge() {
+                    Some(e) => hook.pack(&recorded_as(t, e)),
+                    None => hook.pack(&t.detach()),
+                },
+                Origin::Nothing | Origin::Output(_) => hook.pack(&t.detach()),
             }
         };
         let made = packed.and_then(|p| Ok((p, Tensor::empty(&[0], t.dtype(), t.device())?)));
@@ -202,7 +232,7 @@ impl Saved {
             Ok((p, nothing)) => {
                 let origin = match origin {
                     // Its bytes are the hook's now; the gradient still goes to the leaf.
-                    Origin::Leaf => Origin::Input(t.edge()),
+                    Origin::Leaf => t.edge().map_or(Origin::Nothing, Origin::Edge),
                     o => o,
                 };
                 let duals = forward::saved(t);
@@ -291,9 +321,10 @@ impl Saved {
                 Some(_) => t.edge(),
                 None => return Ok(t.clone()),
             },
-            (Origin::Input(e), _) => e.clone(),
+            (Origin::Edge(e), _) => Some(e.clone()),
+            (Origin::Nth(i), _) => node.edges().get(*i as usize).cloned().flatten(),
             (Origin::Output(nr), _) => Some(Edge::new(node.clone(), *nr)),
-            (Origin::Leaf, _) => None,
+            (Origin::Leaf | Origin::Nothing, _) => None,
         };
         let t = old.unwrap_or_else(|| self.data.tensor());
         Ok(match edge {
@@ -308,14 +339,14 @@ impl Saved {
 fn origin(t: &Tensor, edge: Option<Edge>) -> Origin {
     match edge {
         Some(Edge { to: Target::Leaf(leaf), .. }) if leaf.same(t) => Origin::Leaf,
-        e => Origin::Input(e),
+        Some(e) => Origin::Edge(e),
+        None => Origin::Nothing,
     }
 }
 
 /// Another tensor over the data of `t` with this history.
 fn recorded_as(t: &Tensor, edge: Edge) -> Tensor {
-    let meta = OnceLock::new();
-    let _ = meta.set(Arc::new(Meta::with_history(edge)));
+    let meta = MetaCell::with(Arc::new(Meta::with_history(edge)));
     let t = &t.0;
     Tensor(Arc::new(Impl {
         storage: t.storage.clone(),
@@ -332,9 +363,7 @@ impl Drop for Saved {
             self.data.storage().let_go(epoch);
         }
         // A saved tensor can hold the rest of a long graph alive: hand it to the iterative drop.
-        if let Origin::Input(e) = &mut self.origin
-            && let Some(e) = e.take()
-        {
+        if let Origin::Edge(e) = std::mem::replace(&mut self.origin, Origin::Nothing) {
             e.drop_later();
         }
     }

@@ -11,7 +11,6 @@ use pyrite_core::backend::Formula;
 use pyrite_core::rows::{Row, Use};
 use pyrite_core::{DType, Result, Scalar, bail};
 use smallvec::{SmallVec, smallvec};
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub(super) fn tensors_of<'a>(ops: &[Operand<'a>]) -> SmallVec<[&'a Tensor; 4]> {
@@ -115,48 +114,26 @@ fn record_node(
     out: &Tensor,
     inplace: Option<Option<&Tensor>>,
 ) -> Result<()> {
-    let mut edges: SmallVec<[Option<Edge>; 2]> = SmallVec::new();
     // Which inputs and whether the output must be kept: the union over the gradients wanted.
-    let mut keep = [false; 4];
-    let mut keep_out = false;
-    for (i, o) in ops.iter().enumerate() {
-        let edge = match o {
-            Operand::Tensor(t) if t.meta().is_some() => t.edge(),
-            _ => None,
-        };
-        if edge.is_some() {
-            for u in row.grad(i).map_or(&[][..], |g| g.uses) {
-                match u {
-                    Use::Input(k) => keep[*k as usize] = true,
-                    Use::Output => keep_out = true,
-                }
+    let (mut keep, mut keep_out) = (0u8, false);
+    for (i, _) in ops.iter().enumerate().filter(|o| wants(o.1)) {
+        for u in row.grad(i).map_or(&[][..], |g| g.uses) {
+            match u {
+                Use::Input(k) => keep |= 1 << k,
+                Use::Output => keep_out = true,
             }
         }
-        edges.push(edge);
     }
-    let count = keep.iter().filter(|k| **k).count() + keep_out as usize;
-    let mut list = (0..ops.len()).filter(|i| keep[*i]).map(|i| {
-        let kept = match &ops[i] {
-            Operand::Number(s) => Kept::Number(*s),
-            // The history is still that of the old value: rebasing comes later.
-            Operand::Tensor(t) => Kept::Tensor(Saved::with_edge(
-                match inplace {
-                    Some(Some(old)) if is_written(&ops[i], out) => old,
-                    _ => t,
-                },
-                edges[i].clone(),
-            )),
-        };
-        (i as u8, kept)
-    });
-    let mut next = || list.next().unwrap_or_else(|| (OUTPUT, Kept::Tensor(Saved::output(out, 0))));
-    let head = (row, types.compute, params);
+    let run = Recording { row, compute: types.compute, ops, params, out, inplace };
     // One shape of node per number of kept values, so that they lie in the node itself.
-    let node = match count {
-        0 => make(head, [], &mut edges, out),
-        1 => make(head, [next()], &mut edges, out),
-        2 => make(head, [next(), next()], &mut edges, out),
-        n => make(head, (0..n).map(|_| next()).collect::<Box<[_]>>(), &mut edges, out),
+    let first = keep.trailing_zeros() as u8;
+    let node = match (keep.count_ones(), keep_out) {
+        (0, false) => run.make(|_| []),
+        (0, true) => run.make(|_| [run.result()]),
+        (1, false) => run.make(|e| [run.input(first, e)]),
+        (1, true) => run.make(|e| [run.input(first, e), run.result()]),
+        (2, false) => run.make(|e| [run.input(first, e), run.input(7 - keep.leading_zeros() as u8, e)]),
+        _ => run.make(|e| run.many(keep, keep_out, e)),
     };
     if inplace.is_some() {
         inplace::rebase(out, node);
@@ -166,19 +143,84 @@ fn record_node(
     Ok(())
 }
 
-fn make<S: Slots>(
-    (row, compute, params): (&'static Row, DType, &[Scalar]),
-    kept: S,
-    edges: &mut SmallVec<[Option<Edge>; 2]>,
-    out: &Tensor,
-) -> Arc<Node> {
-    let rule = RowRule {
-        row,
-        compute,
-        params: SmallVec::from_slice(params),
-        saved: Mutex::new(Memory { kept, released: false }),
-    };
-    node::make(Cow::Borrowed(node_name(row)), std::mem::take(edges), smallvec![node::info(out)], rule)
+/// A run that is being recorded.
+struct Recording<'a> {
+    row: &'static Row,
+    compute: DType,
+    ops: &'a [Operand<'a>],
+    params: &'a [Scalar],
+    out: &'a Tensor,
+    inplace: Option<Option<&'a Tensor>>,
+}
+
+impl Recording<'_> {
+    #[inline(always)]
+    fn make<S: Slots>(&self, keep: impl FnOnce(&[Option<Edge>]) -> S) -> Arc<Node> {
+        let inputs = self.ops.iter().map(|o| match o {
+            Operand::Tensor(t) if t.meta().is_some() => Some(*t),
+            _ => None,
+        });
+        node::make_in_place(node_name(self.row), inputs, self.out, |edges| RowRule {
+            row: self.row,
+            compute: self.compute,
+            params: self.params.into(),
+            saved: Mutex::new(Memory { kept: keep(edges), released: false }),
+        })
+    }
+    #[inline(always)]
+    fn input(&self, i: u8, edges: &[Option<Edge>]) -> (u8, Kept) {
+        let o = &self.ops[i as usize];
+        let kept = match o {
+            Operand::Number(s) => Kept::Number(*s),
+            Operand::Tensor(t) => {
+                let t = match self.inplace {
+                    // The history is still that of the old value: rebasing comes later.
+                    Some(Some(old)) if is_written(o, self.out) => old,
+                    _ => t,
+                };
+                Kept::Tensor(Saved::nth(t, i, &edges[i as usize]))
+            }
+        };
+        (i, kept)
+    }
+    #[inline(always)]
+    fn result(&self) -> (u8, Kept) {
+        (OUTPUT, Kept::Tensor(Saved::output(self.out, 0)))
+    }
+    #[cold]
+    fn many(&self, keep: u8, keep_out: bool, edges: &[Option<Edge>]) -> Box<[(u8, Kept)]> {
+        let inputs = (0..8).filter(|i| keep >> i & 1 == 1).map(|i| self.input(i, edges));
+        inputs.chain(keep_out.then(|| self.result())).collect()
+    }
+}
+
+/// The numbers given to a row, mostly none or one.
+enum Numbers {
+    None,
+    One(Scalar),
+    Many(Box<[Scalar]>),
+}
+
+impl From<&[Scalar]> for Numbers {
+    #[inline(always)]
+    fn from(list: &[Scalar]) -> Numbers {
+        match list {
+            [] => Numbers::None,
+            [s] => Numbers::One(*s),
+            _ => Numbers::Many(list.into()),
+        }
+    }
+}
+
+impl std::ops::Deref for Numbers {
+    type Target = [Scalar];
+    fn deref(&self) -> &[Scalar] {
+        match self {
+            Numbers::None => &[],
+            Numbers::One(s) => std::slice::from_ref(s),
+            Numbers::Many(list) => list,
+        }
+    }
 }
 
 /// Stands for the output in a list of inputs.
@@ -199,7 +241,7 @@ impl<T: AsRef<[(u8, Kept)]> + AsMut<[(u8, Kept)]> + Send + 'static> Slots for T 
 struct RowRule<S> {
     row: &'static Row,
     compute: DType,
-    params: SmallVec<[Scalar; 1]>,
+    params: Numbers,
     saved: Mutex<Memory<S>>,
 }
 
