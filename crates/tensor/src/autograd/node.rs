@@ -352,15 +352,16 @@ pub fn make<R: Rule + 'static>(
     node
 }
 
-/// The node of an operation with one result, whose edges lead to `inputs` and whose rule is made last,
-/// from the edges. It is written where it stays: the parts of a node are small values just made, and to
+/// The node of an operation with one result, whose edges lead to `inputs` and whose rule is completed
+/// last, in view of the edges. It is written where it stays: the parts of a node are small values just made, and to
 /// move them once more takes longer than to make them.
 #[inline(always)]
 pub(crate) fn make_in_place<'a, R: Rule + 'static>(
     name: &'static str,
     inputs: impl Iterator<Item = Option<&'a Tensor>>,
     out: &Tensor,
-    rule: impl FnOnce(&[Option<Edge>]) -> R,
+    rule: R,
+    fill: impl FnOnce(&mut R, &[Option<Edge>]),
 ) -> Arc<Node> {
     let place = Arc::<NodeOf<R>>::new_uninit();
     let p = Arc::as_ptr(&place) as *mut NodeOf<R>;
@@ -369,7 +370,6 @@ pub(crate) fn make_in_place<'a, R: Rule + 'static>(
     // panic in between leaks what was written: `MaybeUninit` drops nothing.)
     let node: Arc<Node> = unsafe {
         (&raw mut (*p).name).write(Cow::Borrowed(name));
-        (&raw mut (*p).seq).write(NEXT.fetch_add(1, Ordering::Relaxed));
         (&raw mut (*p).site).write(Site::here());
         (&raw mut (*p).hooks).write(OnceLock::new());
         (&raw mut (*p).edges).write(SmallVec::new());
@@ -377,11 +377,14 @@ pub(crate) fn make_in_place<'a, R: Rule + 'static>(
         for t in inputs {
             edges.push(t.and_then(Tensor::edge));
         }
+        // After the edges: asking a view for its history may make a node, which is then the older one.
+        (&raw mut (*p).seq).write(NEXT.fetch_add(1, Ordering::Relaxed));
         (&raw mut (*p).outputs).write(SmallVec::new());
         let outputs = &mut (*p).outputs;
         outputs.push(OutputInfo { shape: Dims::new(), dtype: out.dtype(), device: out.device() });
         outputs[0].shape.extend_from_slice(out.shape());
-        (&raw mut (*p).rule).write(rule(edges));
+        (&raw mut (*p).rule).write(rule);
+        fill(&mut (*p).rule, edges);
         place.assume_init()
     };
     if mode::is_anomaly() {

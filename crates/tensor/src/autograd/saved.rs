@@ -23,101 +23,81 @@ enum Origin {
     Output(u32),
 }
 
-/// What is held. Saving allocates nothing for the tensors of most programs.
-enum Data {
+/// What is held.
+enum Held {
+    Nothing,
     /// The leaf as it is: its history can't change, and it keeps its identity.
     Leaf(Tensor),
-    /// Its bytes and how they are seen. Not the tensor: a later in-place op may give that one a history
-    /// which leads here, and the cycle would never be freed.
-    Bytes { storage: Storage, shape: Shape, dtype: DType, lazy: Lazy },
+    /// Its bytes. Not the tensor: a later in-place op may give that one a history which leads here, and the
+    /// cycle would never be freed.
+    Bytes(Storage),
     /// A hook took it; this stands for its dtype and device.
     Gone(Tensor),
 }
 
-/// A layout, without an allocation if it is an ordinary one.
-enum Shape {
-    /// Row-major from the start of the storage.
-    Plain(u8, [u32; PLAIN]),
-    Any(Box<Layout>),
-}
-
+/// Sizes up to this rank lie in the saved value itself.
 const PLAIN: usize = 4;
 
+/// A layout, without an allocation if it is an ordinary one.
+struct Shape {
+    /// Row-major from the start of the storage, unless there is a box.
+    dims: [u32; PLAIN],
+    ndim: u8,
+    any: Option<Box<Layout>>,
+}
+
 impl Shape {
+    const NONE: Shape = Shape { dims: [0; PLAIN], ndim: 0, any: None };
+
+    /// Sets it (from [`Shape::NONE`]) in place.
     #[inline(always)]
-    fn of(l: &Layout) -> Shape {
+    fn set(&mut self, l: &Layout) {
         const MOST: usize = u32::MAX as usize;
         match (l.shape(), l.strides()) {
-            _ if l.offset() != 0 => Shape::Any(Box::new(l.clone())),
-            ([], []) => Shape::Plain(0, [0; PLAIN]),
-            ([a], [1]) if *a <= MOST => Shape::Plain(1, [*a as u32, 0, 0, 0]),
-            ([a, b], [s, 1]) if *s == (*b).max(1) as isize && *a <= MOST && *b <= MOST => {
-                Shape::Plain(2, [*a as u32, *b as u32, 0, 0])
+            _ if l.offset() != 0 => self.set_any(l),
+            ([], []) => {}
+            ([a], [1]) if *a <= MOST => {
+                self.ndim = 1;
+                self.dims[0] = *a as u32;
             }
-            _ => Shape::long(l),
+            ([a, b], [s, 1]) if *s == (*b).max(1) as isize && *a <= MOST && *b <= MOST => {
+                self.ndim = 2;
+                self.dims[0] = *a as u32;
+                self.dims[1] = *b as u32;
+            }
+            _ => self.set_any(l),
         }
     }
     #[inline(never)]
-    fn long(l: &Layout) -> Shape {
+    fn set_any(&mut self, l: &Layout) {
         let shape = l.shape();
         let plain = shape.len() <= PLAIN
+            && l.offset() == 0
             && shape.iter().all(|n| *n <= u32::MAX as usize)
             && l.strides() == contiguous_strides(shape).as_slice();
         if !plain {
-            return Shape::Any(Box::new(l.clone()));
+            self.any = Some(Box::new(l.clone()));
+            return;
         }
-        let mut dims = [0u32; PLAIN];
-        for (d, n) in dims.iter_mut().zip(shape) {
+        self.ndim = shape.len() as u8;
+        for (d, n) in self.dims.iter_mut().zip(shape) {
             *d = *n as u32;
         }
-        Shape::Plain(shape.len() as u8, dims)
     }
     fn layout(&self) -> Layout {
-        match self {
-            Shape::Plain(n, dims) => {
-                let shape: SmallVec<[usize; 6]> = dims[..*n as usize].iter().map(|d| *d as usize).collect();
-                let strides = contiguous_strides(&shape);
-                Layout::new(shape, strides, 0)
-            }
-            Shape::Any(l) => (**l).clone(),
+        if let Some(l) = &self.any {
+            return (**l).clone();
         }
-    }
-}
-
-impl Data {
-    #[inline(always)]
-    fn bytes(t: &Tensor) -> Data {
-        Data::Bytes {
-            storage: t.storage().clone(),
-            shape: Shape::of(t.layout()),
-            dtype: t.dtype(),
-            lazy: t.lazy(),
-        }
-    }
-    #[inline]
-    fn storage(&self) -> &Storage {
-        match self {
-            Data::Leaf(t) | Data::Gone(t) => t.storage(),
-            Data::Bytes { storage, .. } => storage,
-        }
-    }
-    /// The tensor; of a leaf, itself.
-    fn tensor(&self) -> Tensor {
-        match self {
-            Data::Leaf(t) | Data::Gone(t) => t.clone(),
-            Data::Bytes { storage, shape, dtype, lazy } => Tensor(Arc::new(Impl {
-                storage: storage.clone(),
-                layout: shape.layout(),
-                dtype: *dtype,
-                lazy: *lazy,
-                meta: MetaCell::new(),
-            })),
-        }
+        let shape: SmallVec<[usize; 6]> =
+            self.dims[..self.ndim as usize].iter().map(|d| *d as usize).collect();
+        let strides = contiguous_strides(&shape);
+        Layout::new(shape, strides, 0)
     }
 }
 
 /// How the bytes are watched.
 enum Mark {
+    Nothing,
     /// All of the storage, in this epoch.
     Whole(u32),
     Part(Arc<Part>),
@@ -135,22 +115,17 @@ pub trait PackHook: Send + Sync {
     fn pack(&self, t: &Tensor) -> Result<Arc<dyn Packed>>;
 }
 
-/// See the module text.
+/// See the module text. Saving allocates nothing for the tensors of most programs, and fills the value
+/// where it lies: moving what was just written costs more than writing it.
 pub struct Saved {
-    data: Data,
+    held: Held,
+    shape: Shape,
+    dtype: DType,
+    lazy: Lazy,
     version: u32,
     mark: Mark,
     origin: Origin,
     duals: Option<forward::Shared>,
-}
-
-#[inline(always)]
-fn mark(t: &Tensor) -> Mark {
-    if t.numel() * t.dtype().size() >= t.storage().bytes() {
-        Mark::Whole(t.storage().keep_whole())
-    } else {
-        Mark::Part(t.storage().keep_part(t.layout(), t.dtype()))
-    }
 }
 
 #[cold]
@@ -172,47 +147,118 @@ impl Saved {
         Saved::new(t, origin(t, edge))
     }
 
-    /// As [`Saved::input`], for input number `i` of the node, to which this edge belongs.
+    /// Result `nr` of the op being recorded.
+    pub fn output(t: &Tensor, nr: u32) -> Saved {
+        Saved::new(t, Origin::Output(nr))
+    }
+
+    /// A place for a saved value.
+    pub(crate) const NOTHING: Saved = Saved {
+        held: Held::Nothing,
+        shape: Shape::NONE,
+        dtype: DType::Bool,
+        lazy: Lazy { conj: false, neg: false },
+        version: 0,
+        mark: Mark::Nothing,
+        origin: Origin::Nothing,
+        duals: None,
+    };
+
+    /// Saves input number `i` of the node, to which this edge belongs, in an empty place.
     #[inline(always)]
-    pub(crate) fn nth(t: &Tensor, i: u8, edge: &Option<Edge>) -> Saved {
+    pub(crate) fn fill_nth(&mut self, t: &Tensor, i: u8, edge: &Option<Edge>) {
         let origin = match edge {
             None => Origin::Nothing,
             Some(Edge { to: Target::Leaf(leaf), .. }) if leaf.same(t) => Origin::Leaf,
             Some(_) => Origin::Nth(i),
         };
-        Saved::new(t, origin)
+        self.fill(t, origin);
     }
 
-    /// Result `nr` of the op being recorded.
+    /// As [`Saved::output`], in an empty place.
     #[inline(always)]
-    pub fn output(t: &Tensor, nr: u32) -> Saved {
-        Saved::new(t, Origin::Output(nr))
+    pub(crate) fn fill_output(&mut self, t: &Tensor, nr: u32) {
+        self.fill(t, Origin::Output(nr));
     }
 
-    #[inline(always)]
+    #[inline]
     fn new(t: &Tensor, origin: Origin) -> Saved {
-        if mode::is_packing() {
-            return Saved::packed(t, origin);
-        }
-        Saved::plain(t, origin)
+        let mut s = Saved::NOTHING;
+        s.fill(t, origin);
+        s
     }
 
     #[inline(always)]
-    fn plain(t: &Tensor, origin: Origin) -> Saved {
-        if t.storage().is_inference() {
+    fn fill(&mut self, t: &Tensor, origin: Origin) {
+        if mode::is_packing() {
+            *self = Saved::packed(t, origin);
+        } else {
+            self.fill_plain(t, origin);
+        }
+    }
+
+    #[inline(always)]
+    fn fill_plain(&mut self, t: &Tensor, origin: Origin) {
+        let storage = t.storage();
+        if storage.is_inference() {
             inference();
         }
-        let data = if let Origin::Leaf = origin { Data::Leaf(t.clone()) } else { Data::bytes(t) };
-        let duals = match origin {
-            Origin::Output(..) => forward::saved_output(t),
-            _ => forward::saved(t),
-        };
-        Saved { data, version: t.storage().version(), mark: mark(t), origin, duals }
+        if forward::active() {
+            self.duals = match origin {
+                Origin::Output(..) => forward::saved_output(t),
+                _ => forward::saved(t),
+            };
+        }
+        if let Origin::Leaf = origin {
+            self.held = Held::Leaf(t.clone());
+        } else {
+            self.held = Held::Bytes(storage.clone());
+            self.shape.set(t.layout());
+            self.dtype = t.dtype();
+            self.lazy = t.lazy();
+        }
+        self.origin = origin;
+        self.version = storage.version();
+        if t.numel() * t.dtype().size() >= storage.bytes() {
+            self.mark = Mark::Whole(storage.keep_whole());
+        } else {
+            self.mark = Mark::Part(storage.keep_part(t.layout(), t.dtype()));
+        }
+    }
+
+    #[inline]
+    fn storage(&self) -> Option<&Storage> {
+        match &self.held {
+            Held::Leaf(t) | Held::Gone(t) => Some(t.storage()),
+            Held::Bytes(storage) => Some(storage),
+            Held::Nothing => None,
+        }
+    }
+
+    /// The tensor; of a leaf, itself.
+    fn tensor(&self) -> Result<Tensor> {
+        Ok(match &self.held {
+            Held::Leaf(t) | Held::Gone(t) => t.clone(),
+            Held::Bytes(storage) => Tensor(Arc::new(Impl {
+                storage: storage.clone(),
+                layout: self.shape.layout(),
+                dtype: self.dtype,
+                lazy: self.lazy,
+                meta: MetaCell::new(),
+            })),
+            Held::Nothing => bail!(Runtime, "a tensor needed for backward was not saved"),
+        })
+    }
+
+    fn unhooked(t: &Tensor, origin: Origin) -> Saved {
+        let mut s = Saved::NOTHING;
+        s.fill_plain(t, origin);
+        s
     }
 
     #[cold]
     fn packed(t: &Tensor, origin: Origin) -> Saved {
-        let Some(hook) = mode::pack_hook() else { return Saved::plain(t, origin) };
+        let Some(hook) = mode::pack_hook() else { return Saved::unhooked(t, origin) };
         // The hook sees the tensor with its history, but what it does with it is nobody's graph. It gets
         // another handle where keeping this one would close a reference cycle.
         let packed = {
@@ -235,21 +281,26 @@ impl Saved {
                     Origin::Leaf => t.edge().map_or(Origin::Nothing, Origin::Edge),
                     o => o,
                 };
-                let duals = forward::saved(t);
-                Saved { data: Data::Gone(nothing), version: 0, mark: Mark::Packed(p), origin, duals }
+                let mut s = Saved::NOTHING;
+                s.held = Held::Gone(nothing);
+                s.mark = Mark::Packed(p);
+                s.origin = origin;
+                s.duals = forward::saved(t);
+                s
             }
             Err(e) => {
                 mode::set_record_error(e);
-                Saved::plain(t, origin)
+                Saved::unhooked(t, origin)
             }
         }
     }
 
     /// The bytes as they were when they were saved; `None`: they still are where they were.
     fn moved(&self, node: &Node) -> Result<Option<Tensor>> {
-        let storage = self.data.storage();
+        let Some(storage) = self.storage() else { return Ok(None) };
         let now = storage.version();
         let kept = match &self.mark {
+            Mark::Nothing => return Ok(None),
             Mark::Packed(p) => return p.unpack().map(Some),
             Mark::Whole(_) if now == self.version => return Ok(None),
             Mark::Whole(epoch) => storage.kept_in(*epoch),
@@ -261,7 +312,7 @@ impl Saved {
         };
         match kept {
             Some(Kept::Copy(bytes)) => {
-                let t = self.data.tensor();
+                let t = self.tensor()?;
                 let layout = match &self.mark {
                     Mark::Part(_) => Layout::contiguous(t.shape()),
                     _ => t.layout().clone(),
@@ -285,7 +336,7 @@ impl Saved {
             Some((w, at)) => format!(" and overwritten by {w}{}", at.suffix()),
             None => String::new(),
         };
-        let t = self.data.tensor();
+        let t = self.tensor()?;
         bail!(
             Runtime,
             "one of the variables needed for gradient computation has been modified by an inplace operation: [{} {:?}]{role} is at version {now}; expected version {} instead. It was saved by {op}{}{writer}. Hint: replace the in-place operation by its out-of-place form, or clone the tensor before; without set_strict_inplace(True) Pyrite keeps a copy by itself.",
@@ -303,20 +354,23 @@ impl Saved {
 
     /// The values alone, for kernels.
     pub fn values(&self, node: &Node) -> Result<Tensor> {
-        Ok(self.moved(node)?.unwrap_or_else(|| self.data.tensor()))
+        match self.moved(node)? {
+            Some(t) => Ok(t),
+            None => self.tensor(),
+        }
     }
 
     fn recorded(&self, node: &Arc<Node>) -> Result<Tensor> {
         let old = self.moved(node)?;
         if !mode::is_grad_enabled() {
-            return Ok(match (old, &self.data) {
-                (Some(t), _) => t,
-                (None, Data::Leaf(t)) => t.detach(),
-                (None, d) => d.tensor(),
-            });
+            return match (old, &self.held) {
+                (Some(t), _) => Ok(t),
+                (None, Held::Leaf(t)) => Ok(t.detach()),
+                (None, _) => self.tensor(),
+            };
         }
-        let edge = match (&self.origin, &self.data) {
-            (Origin::Leaf, Data::Leaf(t)) => match old {
+        let edge = match (&self.origin, &self.held) {
+            (Origin::Leaf, Held::Leaf(t)) => match old {
                 // A leaf that was written to since: its old value, with the gradient still going to the leaf.
                 Some(_) => t.edge(),
                 None => return Ok(t.clone()),
@@ -326,7 +380,10 @@ impl Saved {
             (Origin::Output(nr), _) => Some(Edge::new(node.clone(), *nr)),
             (Origin::Leaf | Origin::Nothing, _) => None,
         };
-        let t = old.unwrap_or_else(|| self.data.tensor());
+        let t = match old {
+            Some(t) => t,
+            None => self.tensor()?,
+        };
         Ok(match edge {
             Some(edge) => recorded_as(&t, edge),
             None => t,
@@ -359,8 +416,8 @@ fn recorded_as(t: &Tensor, edge: Edge) -> Tensor {
 
 impl Drop for Saved {
     fn drop(&mut self) {
-        if let Mark::Whole(epoch) = self.mark {
-            self.data.storage().let_go(epoch);
+        if let (Mark::Whole(epoch), Some(storage)) = (&self.mark, self.storage()) {
+            storage.let_go(*epoch);
         }
         // A saved tensor can hold the rest of a long graph alive: hand it to the iterative drop.
         if let Origin::Edge(e) = std::mem::replace(&mut self.origin, Origin::Nothing) {

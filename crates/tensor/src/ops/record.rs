@@ -127,13 +127,20 @@ fn record_node(
     let run = Recording { row, compute: types.compute, ops, params, out, inplace };
     // One shape of node per number of kept values, so that they lie in the node itself.
     let first = keep.trailing_zeros() as u8;
+    let last = 7 - keep.leading_zeros() as u8;
     let node = match (keep.count_ones(), keep_out) {
-        (0, false) => run.make(|_| []),
-        (0, true) => run.make(|_| [run.result()]),
-        (1, false) => run.make(|e| [run.input(first, e)]),
-        (1, true) => run.make(|e| [run.input(first, e), run.result()]),
-        (2, false) => run.make(|e| [run.input(first, e), run.input(7 - keep.leading_zeros() as u8, e)]),
-        _ => run.make(|e| run.many(keep, keep_out, e)),
+        (0, false) => run.make([], |_, _| {}),
+        (0, true) => run.make([Slot::EMPTY], |[a], _| run.keep_result(a)),
+        (1, false) => run.make([Slot::EMPTY], |[a], e| run.keep_input(a, first, e)),
+        (1, true) => run.make([Slot::EMPTY; 2], |[a, b], e| {
+            run.keep_input(a, first, e);
+            run.keep_result(b);
+        }),
+        (2, false) => run.make([Slot::EMPTY; 2], |[a, b], e| {
+            run.keep_input(a, first, e);
+            run.keep_input(b, last, e);
+        }),
+        _ => run.many(keep, keep_out),
     };
     if inplace.is_some() {
         inplace::rebase(out, node);
@@ -155,42 +162,55 @@ struct Recording<'a> {
 
 impl Recording<'_> {
     #[inline(always)]
-    fn make<S: Slots>(&self, keep: impl FnOnce(&[Option<Edge>]) -> S) -> Arc<Node> {
+    fn make<S: Slots>(&self, kept: S, fill: impl FnOnce(&mut S, &[Option<Edge>])) -> Arc<Node> {
         let inputs = self.ops.iter().map(|o| match o {
             Operand::Tensor(t) if t.meta().is_some() => Some(*t),
             _ => None,
         });
-        node::make_in_place(node_name(self.row), inputs, self.out, |edges| RowRule {
+        let rule = RowRule {
             row: self.row,
             compute: self.compute,
             params: self.params.into(),
-            saved: Mutex::new(Memory { kept: keep(edges), released: false }),
+            saved: Mutex::new(Memory { kept, released: false }),
+        };
+        node::make_in_place(node_name(self.row), inputs, self.out, rule, |rule, edges| {
+            fill(&mut rule.saved.get_mut().unwrap_or_else(PoisonError::into_inner).kept, edges)
         })
     }
     #[inline(always)]
-    fn input(&self, i: u8, edges: &[Option<Edge>]) -> (u8, Kept) {
+    fn keep_input(&self, slot: &mut Slot, i: u8, edges: &[Option<Edge>]) {
+        slot.at = i;
         let o = &self.ops[i as usize];
-        let kept = match o {
-            Operand::Number(s) => Kept::Number(*s),
+        match o {
+            Operand::Number(s) => slot.number = Some(*s),
             Operand::Tensor(t) => {
                 let t = match self.inplace {
                     // The history is still that of the old value: rebasing comes later.
                     Some(Some(old)) if is_written(o, self.out) => old,
-                    _ => t,
+                    _ => *t,
                 };
-                Kept::Tensor(Saved::nth(t, i, &edges[i as usize]))
+                slot.saved.fill_nth(t, i, &edges[i as usize]);
             }
-        };
-        (i, kept)
+        }
     }
     #[inline(always)]
-    fn result(&self) -> (u8, Kept) {
-        (OUTPUT, Kept::Tensor(Saved::output(self.out, 0)))
+    fn keep_result(&self, slot: &mut Slot) {
+        slot.at = OUTPUT;
+        slot.saved.fill_output(self.out, 0);
     }
     #[cold]
-    fn many(&self, keep: u8, keep_out: bool, edges: &[Option<Edge>]) -> Box<[(u8, Kept)]> {
-        let inputs = (0..8).filter(|i| keep >> i & 1 == 1).map(|i| self.input(i, edges));
-        inputs.chain(keep_out.then(|| self.result())).collect()
+    fn many(&self, keep: u8, keep_out: bool) -> Arc<Node> {
+        let n = keep.count_ones() as usize + keep_out as usize;
+        let slots: Box<[Slot]> = (0..n).map(|_| Slot::EMPTY).collect();
+        self.make(slots, |slots, edges| {
+            let inputs = (0..8).filter(|i| keep >> i & 1 == 1).map(Some);
+            for (slot, i) in slots.iter_mut().zip(inputs.chain([None])) {
+                match i {
+                    Some(i) => self.keep_input(slot, i, edges),
+                    None => self.keep_result(slot),
+                }
+            }
+        })
     }
 }
 
@@ -226,15 +246,20 @@ impl std::ops::Deref for Numbers {
 /// Stands for the output in a list of inputs.
 const OUTPUT: u8 = u8::MAX;
 
-enum Kept {
-    Nothing,
-    Number(Scalar),
-    Tensor(Saved),
+/// A kept value: a tensor, or a number if there is one.
+struct Slot {
+    /// Which input this is, or [`OUTPUT`].
+    at: u8,
+    number: Option<Scalar>,
+    saved: Saved,
 }
 
-/// The kept values with the numbers of the inputs they are.
-trait Slots: AsRef<[(u8, Kept)]> + AsMut<[(u8, Kept)]> + Send + 'static {}
-impl<T: AsRef<[(u8, Kept)]> + AsMut<[(u8, Kept)]> + Send + 'static> Slots for T {}
+impl Slot {
+    const EMPTY: Slot = Slot { at: 0, number: None, saved: Saved::NOTHING };
+}
+
+trait Slots: AsRef<[Slot]> + AsMut<[Slot]> + Send + 'static {}
+impl<T: AsRef<[Slot]> + AsMut<[Slot]> + Send + 'static> Slots for T {}
 
 /// The backward of a row: its gradient formulas as fused kernels, or over tensors when a graph of
 /// the backward is wanted.
@@ -268,17 +293,16 @@ impl<S: Slots> RowRule<S> {
         if saved.released {
             return node::second_backward(node);
         }
-        for (i, k) in saved.kept.as_ref() {
-            match k {
-                Kept::Nothing => {}
-                Kept::Number(s) => inputs[*i as usize] = Owned::Number(*s),
-                Kept::Tensor(s) => {
-                    let t = if history { s.unpack(node)? } else { s.values(node)? };
-                    match *i {
-                        OUTPUT => output = Some(t),
-                        i => inputs[i as usize] = Owned::Tensor(t),
-                    }
+        for slot in saved.kept.as_ref() {
+            let value = match slot.number {
+                Some(s) => Owned::Number(s),
+                None => {
+                    Owned::Tensor(if history { slot.saved.unpack(node)? } else { slot.saved.values(node)? })
                 }
+            };
+            match (slot.at, value) {
+                (OUTPUT, Owned::Tensor(t)) => output = Some(t),
+                (i, value) => inputs[i as usize] = value,
             }
         }
         Ok((inputs, output))
@@ -346,12 +370,12 @@ impl<S: Slots> Rule for RowRule<S> {
         Ok(out)
     }
     fn release(&self) {
-        let mut old: SmallVec<[Kept; 2]> = SmallVec::new();
+        let mut old: SmallVec<[Saved; 2]> = SmallVec::new();
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         // What needs nothing but the incoming gradient can run any number of times.
         saved.released = !saved.kept.as_ref().is_empty();
-        for (_, k) in saved.kept.as_mut() {
-            old.push(std::mem::replace(k, Kept::Nothing));
+        for slot in saved.kept.as_mut() {
+            old.push(std::mem::replace(&mut slot.saved, Saved::NOTHING));
         }
         // Dropped after the lock is gone: a saved tensor can be the last handle on a long graph.
         drop(saved);
