@@ -1,6 +1,7 @@
 //! Cholesky, LU with partial pivoting, and triangular systems.
 
 use crate::field::{Field, workspace};
+use crate::small::{self, SMALL};
 use crate::{Mat, Op, Outcome};
 use faer::Conj;
 use faer::Par;
@@ -15,6 +16,10 @@ pub(crate) unsafe fn cholesky<T: Field>(a: Mat) -> Outcome<usize> {
     let n = a.rows;
     if n == 0 {
         return Ok(0);
+    }
+    if n <= SMALL {
+        // SAFETY: the caller's promise.
+        return Ok(unsafe { small::cholesky::<T>(a) });
     }
     let params = Default::default();
     let mut buf = workspace(llt::cholesky_in_place_scratch::<T>(n, Par::Seq, params))?;
@@ -34,9 +39,6 @@ pub(crate) unsafe fn cholesky<T: Field>(a: Mat) -> Outcome<usize> {
         Err(llt::LltError::NonPositivePivot { index }) => index + 1,
     })
 }
-
-/// Up to this size the plain loop is faster than the blocked code's bookkeeping.
-const SMALL: usize = 16;
 
 /// The textbook loop, column by column. A zero pivot leaves its column as it is, as LAPACK does.
 ///
@@ -183,6 +185,10 @@ pub(crate) unsafe fn lu_solve<T: Field>(lu: Mat, pivots: &[i32], b: Mat, op: Op)
 pub(crate) unsafe fn solve_triangular<T: Field>(a: Mat, b: Mat, upper: bool, unit: bool, conj: bool) {
     if a.rows == 0 || b.cols == 0 {
         return;
+    }
+    if a.rows <= SMALL && b.cols <= 2 * SMALL {
+        // SAFETY: the caller's promise.
+        return unsafe { small::solve_triangular::<T>(a, b, upper, unit, conj) };
     }
     // SAFETY: the caller's promise.
     let (a, b) = unsafe { (a.view::<T>(), b.view_mut::<T>()) };

@@ -10,6 +10,7 @@ mod factor;
 mod field;
 mod ldl;
 mod qr;
+mod small;
 mod svd;
 
 pub use dist::{Distance, distance, distance_backward};

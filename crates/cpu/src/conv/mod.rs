@@ -4,6 +4,7 @@
 //! conv1d is `h = 1`; transposed convolution is [`conv2d_dx`]. 1 x 1 kernels are plain products.
 //! `direct.rs` holds forward and dx, `dweight.rs` the weight gradient, `image.rs` the padded copy they read.
 
+mod depthwise;
 mod direct;
 mod dweight;
 mod image;
@@ -40,7 +41,7 @@ pub struct ConvDesc {
 }
 
 /// Types of the kernels: f32 and f64.
-pub trait Number: KernelScalar + Elem<T = Self> {
+pub trait Number: KernelScalar + Elem<T = Self> + crate::strided::Compute {
     const NUM: Num;
 }
 
@@ -395,7 +396,10 @@ unsafe fn dw_with<T: Number>(
             dy,
             dw,
         };
-        dweight::run(&task, T::kernels(isa))
+        match depthwise::weight(&task) {
+            Some(done) => done,
+            None => dweight::run(&task, T::kernels(isa)),
+        }
     }
 }
 

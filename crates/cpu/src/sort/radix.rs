@@ -15,6 +15,8 @@ use pyrite_core::Result;
 
 /// From here on radix sort beats comparison sort.
 const RADIX: usize = 768;
+/// From here on two passes beat sorting in vector registers.
+const COUNTED: usize = 2048;
 /// From here on one line is worth several threads.
 pub const LONG: usize = 1 << 16;
 /// Up to here a line is sorted by counting for each element those before it.
@@ -121,8 +123,8 @@ pub struct Scratch {
 /// Sorts items whose bits above `top` (counted from the position's) agree already.
 #[inline(always)]
 fn sort_items(items: &mut [u64], spare: &mut Vec<u64>, counts: &mut Vec<u32>, p: Packing, top: u32) {
-    // Few bits left of many items are one pass of counting; nothing else beats the registers.
-    if (items.len() < RADIX || top > DIGIT) && network::sort(items, spare) {
+    // Many items of which few bits are open are two passes of counting; else the registers are faster.
+    if (items.len() < COUNTED || top > 2 * DIGIT) && network::sort(items, spare) {
         return;
     }
     if items.len() < RADIX || items.len() > u32::MAX as usize {
