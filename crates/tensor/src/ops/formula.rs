@@ -5,7 +5,7 @@ use super::{Operand, elementwise};
 use crate::tensor::Tensor;
 use pyrite_core::rows::{self, Grad, Row};
 use pyrite_core::text::{Expr, parse};
-use pyrite_core::{Result, Scalar, bail};
+use pyrite_core::{DType, Result, Scalar, bail};
 
 /// An intermediate value.
 enum Val {
@@ -85,12 +85,29 @@ impl Env<'_> {
         bail!(Runtime, "{}: `{name}` has no value in the gradient formula", self.row.name)
     }
 
+    /// Where a number's function is computed.
+    fn number_dtype(&self, v: Scalar) -> DType {
+        let d = self.g.dtype();
+        match d {
+            DType::F16 | DType::BF16 => DType::F32,
+            d if d.is_complex() && !matches!(v, Scalar::Complex(..)) => d.real(),
+            d => d,
+        }
+    }
+
     fn walk(&self, e: &Expr) -> Result<Val> {
         match e {
             Expr::Number(v) => Ok(Val::Number(Scalar::Float(*v))),
             Expr::Name(n) => self.name(n),
             Expr::Call(f, args) => {
                 let args = args.iter().map(|a| self.walk(a)).collect::<Result<Vec<_>>>()?;
+                if let [Val::Number(v)] = args[..]
+                    && *f != "neg"
+                {
+                    // A number of the gradient's precision, not of the default dtype's.
+                    let v = Val::Tensor(Tensor::scalar(v, self.number_dtype(v), self.g.device())?);
+                    return apply(f, &[v]);
+                }
                 apply(f, &args)
             }
         }

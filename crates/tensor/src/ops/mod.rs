@@ -29,6 +29,7 @@ pub mod index;
 pub mod joining;
 pub mod lazy;
 pub mod linalg;
+pub mod logcumsumexp;
 pub mod loss;
 pub mod matmul;
 pub mod moments;

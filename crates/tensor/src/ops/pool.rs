@@ -201,7 +201,7 @@ fn max_backward(
         let at = idx.detach();
         autograd::attach("MaxPoolScatterBackward0", &[g], &[&dx], &[], move |cx| {
             let gg = super::flatten(&cx.grad(0)?, 2, 3)?;
-            let flat = super::reshape(&at, &[at.shape()[0] as i64, at.shape()[1] as i64, -1])?;
+            let flat = super::flatten(&at, 2, -1)?;
             Ok(smallvec![Some(super::reshape(&pick(&gg, &flat, 2)?, &signed(at.shape()))?)])
         });
     }

@@ -1,6 +1,5 @@
 //! Running reductions along a dimension, sorting and selection of the greatest.
 
-use super::Operand;
 use crate::autograd::{self, Save, needs_grad};
 use crate::op;
 use crate::registry::{Op, Value};
@@ -16,7 +15,13 @@ fn real_only(op: &str, t: &Tensor) -> Result<()> {
 }
 
 /// A scan kernel; 0-d tensors are their own scan.
-fn scan_raw(op: ScanOp, t: &Tensor, d: usize, dtype: DType, idx: Option<&Tensor>) -> Result<Tensor> {
+pub(super) fn scan_raw(
+    op: ScanOp,
+    t: &Tensor,
+    d: usize,
+    dtype: DType,
+    idx: Option<&Tensor>,
+) -> Result<Tensor> {
     let y = Tensor::empty(t.shape(), dtype, t.device())?;
     if t.ndim() == 0 {
         super::copy_raw(&y, &t.detach())?;
@@ -29,12 +34,12 @@ fn scan_raw(op: ScanOp, t: &Tensor, d: usize, dtype: DType, idx: Option<&Tensor>
     Ok(y)
 }
 
-fn flipped(t: &Tensor, d: usize) -> Result<Tensor> {
+pub(super) fn flipped(t: &Tensor, d: usize) -> Result<Tensor> {
     if t.ndim() == 0 { Ok(t.clone()) } else { super::slice(t, d as i64, None, None, -1) }
 }
 
 /// The sum of everything from each position on: the gradient of a running sum.
-fn reverse_cumsum(g: &Tensor, d: usize) -> Result<Tensor> {
+pub(super) fn reverse_cumsum(g: &Tensor, d: usize) -> Result<Tensor> {
     flipped(&cumsum(&flipped(g, d)?, d as i64, None)?, d)
 }
 
@@ -131,46 +136,6 @@ fn cum_extremum(name: &'static str, op: ScanOp, t: &Tensor, dim: i64) -> Result<
         );
     }
     Ok(vec![y, idx])
-}
-
-fn logcumsumexp(t: &Tensor, dim: i64) -> Result<Tensor> {
-    ensure!(
-        t.dtype().is_differentiable(),
-        NotImplemented,
-        "\"logcumsumexp\" not implemented for '{}'",
-        t.dtype().name()
-    );
-    let d = wrap_dim("logcumsumexp", dim, t.ndim())?;
-    let y = scan_raw(ScanOp::LogSumExp, t, d, t.dtype(), None)?;
-    if needs_grad(&[t]) {
-        autograd::attach(
-            "LogcumsumexpBackward0",
-            &[t],
-            &[&y],
-            &[Save::Input(t), Save::Output(0)],
-            move |cx| {
-                // Positive and negative gradients apart, in log space, as PyTorch does for stability.
-                let (g, x, y) = (cx.grad(0)?, cx.saved(0)?.clone(), cx.saved(1)?.clone());
-                if g.dtype().is_complex() {
-                    // conj(exp(x)) * sum over the later ones of g * conj(exp(-y)).
-                    let back = super::conj_now(&super::exp(&super::neg(&y)?)?)?;
-                    let sums = reverse_cumsum(&super::mul(&g, &back)?, d)?;
-                    return Ok(smallvec![Some(super::mul(&sums, &super::conj_now(&super::exp(&x)?)?)?)]);
-                }
-                let zero = Operand::Number(Scalar::Float(0.0));
-                let ninf = Operand::Number(Scalar::Float(f64::NEG_INFINITY));
-                let log_g = super::log(&super::abs(&g)?)?;
-                let part = |m: Tensor| -> Result<Tensor> {
-                    let l = super::where_(&m, &log_g, ninf)?;
-                    let l = flipped(&logcumsumexp(&flipped(&super::sub(&l, &y)?, d)?, d as i64)?, d)?;
-                    super::exp(&super::add(&l, &x)?)
-                };
-                let (p, n) = (part(super::gt(&g.detach(), zero)?)?, part(super::lt(&g.detach(), zero)?)?);
-                Ok(smallvec![Some(super::sub(&p, &n)?)])
-            },
-        );
-    }
-    Ok(y)
 }
 
 /// Values and positions, with the gradient of picking values.
@@ -286,7 +251,7 @@ pub fn register(list: &mut Vec<Op>) {
         FUNCTION | METHOD | OUT,
         "The logarithm of the running sum of exponentials along `dim`.",
         "input: Tensor, dim: int",
-        |a| Ok(logcumsumexp(a.tensor(0)?, a.int(1)?)?.into())
+        |a| Ok(super::logcumsumexp::logcumsumexp(a.tensor(0)?, a.int(1)?)?.into())
     );
     op!(list, "sort", FUNCTION | METHOD | OUT, "Sorted values along `dim` and their positions; NaN counts as the greatest. Always stable.",
         "input: Tensor, dim: int = -1, descending: bool = False, stable: bool? = False", |a| Ok(Value::Named("sort", PAIR, sort(a.tensor(0)?, a.int(1)?, a.bool(2)?)?));

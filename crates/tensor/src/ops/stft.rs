@@ -202,7 +202,7 @@ fn overlap_add(frames: &Tensor, hop: i64) -> Result<Tensor> {
             let one = [Scalar::Int(1)];
             elementwise::run_inplace(id::ADD.row(), &[Operand::Tensor(&to), Operand::Tensor(&from)], &one)?;
         }
-        let flat = super::reshape(&rows, &[batch as i64, -1])?;
+        let flat = super::flatten(&rows, 1, -1)?;
         super::contiguous(&super::narrow(&flat, 1, 0, (count as i64 - 1) * hop + n as i64)?)?
     };
     if needs_grad(&[frames]) {
