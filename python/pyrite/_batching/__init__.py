@@ -1,6 +1,6 @@
 """How `vmap` sees a batch as one sample: batched tensors and the rules of operations on them."""
 
-from . import along, index, layers, pointwise, products, random, shape, tensor
+from . import along, index, layers, matrices, pointwise, products, random, sections, shape, tensor, writes
 from .autograd import apply_function, at_all_levels, bottom, grad, physical, together
 from .core import BatchedTensor, Frame, frames, highest
 
@@ -16,11 +16,14 @@ __all__ = [
     "highest",
     "index",
     "layers",
+    "matrices",
     "physical",
     "pointwise",
     "products",
     "random",
+    "sections",
     "shape",
     "tensor",
     "together",
+    "writes",
 ]

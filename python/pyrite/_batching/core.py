@@ -144,7 +144,8 @@ def key_of(func):
     """The registry key of a function, a method or a property's getter; None for anything else."""
     if not _KEYS:
         methods = vars(Tensor)
-        for key, (_, _, _, namespace) in REGISTRY.items():
+        # A method is the top level's function before it is that of a namespace (`norm` of linalg has other names).
+        for key, (_, _, _, namespace) in sorted(REGISTRY.items(), key=lambda item: bool(item[1][3])):
             name = key.rpartition(".")[2]
             module = getattr(_C, "_" + namespace, None) if namespace else _C
             f = getattr(module, name, None)

@@ -155,6 +155,22 @@ for _name in ("requires_grad", "grad_fn", "is_leaf", "grad", "data", "retains_gr
     setattr(BatchedTensor, _name, _property(_name))
 
 
+def _complex_part(name):
+    function = getattr(_C, name)
+
+    def get(self):
+        return function(self)
+
+    def put(self, value):
+        function(self).copy_(value)
+
+    return property(get, put)
+
+
+for _name in ("real", "imag"):
+    setattr(BatchedTensor, _name, _complex_part(_name))
+
+
 def requires_grad_(self, requires_grad=True):
     self._batched_value.requires_grad_(requires_grad)
     return self
