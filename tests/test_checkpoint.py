@@ -230,3 +230,18 @@ def test_loss_inside():
     x.grad = None
     F.cross_entropy(x, t).backward()
     assert torch.equal(g, x.grad)
+
+
+def test_reentrant_refuses_a_backward_for_some_inputs_only():
+    w = torch.ones(3, requires_grad=True)
+    x = torch.ones(3, requires_grad=True)
+
+    def run():
+        return checkpoint(lambda t: (t * w).sum(), x, use_reentrant=True)
+
+    with pytest.raises(RuntimeError, match="use_reentrant=True"):
+        torch.autograd.grad(run(), x)
+    with pytest.raises(RuntimeError, match="use_reentrant=True"):
+        torch.autograd.backward(run(), inputs=[x])
+    run().backward()
+    assert torch.equal(w.grad, torch.ones(3)) and torch.equal(x.grad, torch.ones(3))

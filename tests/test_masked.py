@@ -89,3 +89,12 @@ def test_everything_masked_out():
     assert all(math.isnan(v) for v in M.mean(x, 1, mask=nothing).tolist())
     with pytest.raises(IndexError, match="mask"):
         M.sum(torch.ones(2), mask=nothing)
+
+
+def test_running_sums_of_integers_keep_their_dtype():
+    x = torch.tensor([1, 2, 3], dtype=torch.int32)
+    mask = torch.tensor([True, False, True])
+    total = torch.masked.cumsum(x, 0, mask=mask)
+    assert total.dtype == torch.int32 and total.tolist() == [1, 1, 4]
+    assert torch.masked.cumprod(x, 0, mask=mask).dtype == torch.int32
+    assert torch.masked.cumsum(x > 1, 0).dtype == torch.int64

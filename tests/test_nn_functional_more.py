@@ -759,3 +759,17 @@ def test_attention_second_derivatives():
     q = tensor(rand(1, 4, 3)).requires_grad_()
     for kw in ({}, {"is_causal": True}, {"attn_mask": tensor(rand(4, 4))}):
         assert torch.autograd.gradgradcheck(lambda a, kw=kw: F.scaled_dot_product_attention(a, a, a * 2, **kw), (q,))
+
+
+def test_soft_margin_loss_of_complex_numbers():
+    rng = np.random.default_rng(0)
+    x, t = (rng.normal(size=4) + 1j * rng.normal(size=4) for _ in range(2))
+    got = F.soft_margin_loss(torch.from_numpy(x), torch.from_numpy(t), reduction="none")
+    np.testing.assert_allclose(got.numpy(), np.log1p(np.exp(-t * x)), rtol=1e-12)
+
+
+def test_bilinear_of_integers_stays_in_their_dtype():
+    x, y, w = (torch.arange(n, dtype=torch.int32).reshape(s) for n, s in ((6, (2, 3)), (8, (2, 4)), (24, (2, 3, 4))))
+    got = F.bilinear(x, y, w)
+    assert got.dtype == torch.int32
+    np.testing.assert_array_equal(got.numpy(), np.einsum("ni,oij,nj->no", x.numpy(), w.numpy(), y.numpy()))

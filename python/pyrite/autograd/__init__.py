@@ -1,5 +1,7 @@
 """Gradients: `backward`, `grad`, the recording switches, and numerical checks."""
 
+import threading
+
 from .. import _C
 from .anomaly_mode import (
     debug_nans,
@@ -75,6 +77,15 @@ def _grad_tuple(outputs, grads, op):
     return tuple(filled)
 
 
+class _Run(threading.local):
+    """Whether this thread's backward is for some inputs only: re-entrant checkpoints refuse that."""
+
+    partial = False
+
+
+_run = _Run()
+
+
 def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, inputs=None):
     """Sums gradients of ``tensors`` into the ``.grad`` of the leaves they depend on.
 
@@ -95,7 +106,11 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
             raise RuntimeError("backward: `inputs` argument to `backward()` cannot be empty.")
     grads = _grad_tuple(tensors, grad_tensors, "backward")
     retain = create_graph if retain_graph is None else retain_graph
-    _C._backward(tensors, grads, retain, create_graph, inputs, True)
+    before, _run.partial = _run.partial, inputs is not None
+    try:
+        _C._backward(tensors, grads, retain, create_graph, inputs, True)
+    finally:
+        _run.partial = before
 
 
 def grad(
@@ -151,7 +166,11 @@ def grad(
         ]  # fmt: skip
         return tuple(None if col[0] is None else _C.stack(col) for col in zip(*rows))
     grads = _grad_tuple(outputs, grad_outputs, "grad")
-    result = _C._grad(outputs, grads, inputs, retain, create_graph, allow_unused)
+    before, _run.partial = _run.partial, True
+    try:
+        result = _C._grad(outputs, grads, inputs, retain, create_graph, allow_unused)
+    finally:
+        _run.partial = before
     if materialize_grads:
         return tuple(_C.zeros_like(x) if g is None else g for g, x in zip(result, inputs))
     return tuple(result)

@@ -89,14 +89,19 @@ def prod(input, dim=None, *, keepdim=False, dtype=None, mask=None):
     return x
 
 
+def _running(input, dtype):
+    """The dtype of running sums and products: integers stay what they are."""
+    return input.dtype if dtype is None and input.dtype != _C.bool else _accumulating(input, dtype)
+
+
 def cumsum(input, dim, *, dtype=None, mask=None):
     """The running sum of the elements that count."""
-    return _C.cumsum(_fill("cumsum", input, mask, 0), dim, dtype=_accumulating(input, dtype))
+    return _C.cumsum(_fill("cumsum", input, mask, 0), dim, dtype=_running(input, dtype))
 
 
 def cumprod(input, dim, *, dtype=None, mask=None):
     """The running product of the elements that count."""
-    return _C.cumprod(_fill("cumprod", input, mask, 1), dim, dtype=_accumulating(input, dtype))
+    return _C.cumprod(_fill("cumprod", input, mask, 1), dim, dtype=_running(input, dtype))
 
 
 def _extremum(name, input, dim, keepdim, dtype, mask, sign):

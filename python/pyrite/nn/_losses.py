@@ -236,7 +236,9 @@ def margin_ranking_loss(input1, input2, target, margin=0.0, size_average=None, r
 def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """log(1 + exp(-target * input))."""
     reduction = _check_reduction(reduction, size_average, reduce)
-    return _reduce(-_nn.logsigmoid(target * input), reduction)
+    product = target * input
+    loss = (1 + (-product).exp()).log() if product.is_complex() else -_nn.logsigmoid(product)
+    return _reduce(loss if loss.dtype == input.dtype else loss.to(input.dtype), reduction)
 
 
 def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):

@@ -41,7 +41,8 @@ def bilinear(input1, input2, weight, bias=None):
     # One matrix product for all output features: (*, in1) x (in1, out in2).
     left = input1.matmul(weight.transpose(0, 1).reshape(in1, out_features * in2))
     left = left.reshape((*input1.shape[:-1], out_features, in2))
-    out = (left * input2.unsqueeze(-2)).sum(-1)
+    product = left * input2.unsqueeze(-2)
+    out = product.sum(-1, dtype=product.dtype)
     return out if bias is None else out + bias
 
 

@@ -11,6 +11,7 @@ import enum
 import warnings
 
 from .. import _C
+from ..autograd import _run
 from ..autograd import backward as _backward
 from ..autograd.function import Function
 from ..autograd.grad_mode import enable_grad, no_grad
@@ -370,6 +371,12 @@ class _Reentrant(Function):
 
     @staticmethod
     def backward(ctx, *grads):
+        if _run.partial:
+            # The backward inside would fill .grad of whatever the function uses, which nobody asked for.
+            raise RuntimeError(
+                "When use_reentrant=True, torch.utils.checkpoint is incompatible with .grad() or passing an `inputs` "
+                "parameter to .backward(): use checkpoint(..., use_reentrant=False), or call .backward() without `inputs`."
+            )
         args = list(ctx.args)
         tensors = ctx.saved_tensors
         for i, t in zip(ctx.places, tensors):
