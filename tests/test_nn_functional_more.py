@@ -773,3 +773,29 @@ def test_bilinear_of_integers_stays_in_their_dtype():
     got = F.bilinear(x, y, w)
     assert got.dtype == torch.int32
     np.testing.assert_array_equal(got.numpy(), np.einsum("ni,oij,nj->no", x.numpy(), w.numpy(), y.numpy()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "shape, kernel, options", [((2, 3, 9, 21), (3, 3), {"padding": 1}), ((1, 5, 8, 70), (2, 5), {"dilation": 2})]
+)
+def test_depthwise_gradients_of_expanded_and_dense_seeds(shape, kernel, options, dtype):
+    c = shape[1]
+    x, w = tensor(rand(*shape)).to(dtype), tensor(rand(c, 1, *kernel)).to(dtype)
+    grads = []
+    for expanded in (True, False):
+        a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
+        y = F.conv2d(a, b, groups=c, **options)
+        seed = torch.ones((), dtype=dtype).expand(y.shape) if expanded else torch.ones(y.shape, dtype=dtype)
+        grads.append(torch.autograd.grad(y, (a, b), seed))
+    dil = options.get("dilation", 1)
+    pad = options.get("padding", 0)
+    xp = np.pad(x.double().numpy(), ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    oh, ow = y.shape[2:]
+    want = np.empty(w.shape)
+    for i, j in itertools.product(range(kernel[0]), range(kernel[1])):
+        want[:, 0, i, j] = xp[:, :, i * dil : i * dil + oh, j * dil : j * dil + ow].sum((0, 2, 3))
+    tol = 1e-4 if dtype == torch.float32 else 1e-10
+    for dx, dw in grads:
+        near(dw, want, tol)
+        near(dx, grads[1][0].double().numpy(), tol)

@@ -11,8 +11,7 @@ from cases_data import M, moving
 # --- reductions -------------------------------------------------------------------------------------------------------
 @moving(
     "reductions along dims", 2, "cube_",
-    {k: 40 * M for k in ("sum_0", "sum_1", "sum_2", "sum_02", "mean_02", "mean_12", "amax_0", "amax_1", "amax_2",
-                         "argmax_0", "argmax_1", "argmax_2", "max_1", "prod_1", "var_02", "norm_1", "logsumexp_1")}
+    dict.fromkeys(("sum_0", "sum_1", "sum_2", "sum_02", "mean_02", "mean_12", "amax_0", "amax_1", "amax_2", "argmax_0", "argmax_1", "argmax_2", "max_1", "prod_1", "var_02", "norm_1", "logsumexp_1"), 40 * M)
     | {"any_1": 10 * M, "i64_sum_1": 80 * M, "f64_sum_02": 80 * M, "i64_argmax_0": 80 * M, "f16_sum_2": 20 * M},
     sum_0=lambda lib, x, b, k, d, h: lambda: x.sum(0),
     sum_1=lambda lib, x, b, k, d, h: lambda: x.sum(1),
@@ -46,7 +45,7 @@ def cube_to_reduce(lib):
 
 @moving(
     "reductions along dims", 2, "matrix_",
-    {k: 40 * M for k in ("sum_0", "sum_1", "amax_0", "amax_1", "argmax_0", "argmax_1", "mean_0", "argmin_0")},
+    dict.fromkeys(("sum_0", "sum_1", "amax_0", "amax_1", "argmax_0", "argmax_1", "mean_0", "argmin_0"), 40 * M),
     sum_0=lambda lib, x: lambda: x.sum(0),
     sum_1=lambda lib, x: lambda: x.sum(1),
     mean_0=lambda lib, x: lambda: x.mean(0),

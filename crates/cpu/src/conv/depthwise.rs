@@ -76,17 +76,24 @@ impl Frame {
                     row.write_bytes(0, self.cols);
                     continue;
                 }
-                let src = src.wrapping_offset(h * x.strides[2] + left + from as isize);
+                let src = src.wrapping_offset(h * x.strides[2] + (left + from as isize) * x.strides[3]);
                 row.write_bytes(0, from);
-                row.add(from).copy_from_nonoverlapping(src, end - from);
+                if x.strides[3] == 1 {
+                    row.add(from).copy_from_nonoverlapping(src, end - from);
+                } else {
+                    for i in 0..end - from {
+                        *row.add(from + i) = *src.wrapping_offset(i as isize * x.strides[3]);
+                    }
+                }
                 row.add(end).write_bytes(0, self.cols - end);
             }
         }
     }
 }
 
+/// Rows are dense, or one number each (the gradient of a sum).
 fn suits(one: [usize; 2], step: [usize; 2], widths: [(usize, isize); 2]) -> bool {
-    one == [1, 1] && step == [1, 1] && widths.iter().all(|(n, s)| *n == 1 || *s == 1)
+    one == [1, 1] && step == [1, 1] && widths.iter().all(|(n, s)| *n == 1 || *s == 1 || *s == 0)
 }
 
 /// Forward pass and input gradient; `None` if this is not their kind.
@@ -95,6 +102,9 @@ fn suits(one: [usize; 2], step: [usize; 2], widths: [(usize, isize); 2]) -> bool
 /// As for `direct::run`.
 pub unsafe fn run<T: Number>(d: &Direct<T>) -> Option<Result<(), OutOfMemory>> {
     if !suits([d.cg, d.kg], d.step, [(d.x.w, d.x.strides[3]), (d.ow, d.ys[3])]) {
+        return None;
+    }
+    if d.ow > 1 && d.ys[3] != 1 {
         return None;
     }
     let frame = Frame::new(d.taps, d.oh, d.ow)?;
@@ -192,25 +202,37 @@ pub unsafe fn weight<T: Number>(d: &Weight<T>) -> Option<Result<(), OutOfMemory>
     let p = Shared((d.x.p, d.dy.p, d.dw));
     let (f, n) = (&frame, d.n);
     let sizes = [(d.x.strides, d.x.c, d.x.h, d.x.w), (d.dy.strides, d.dy.c, d.dy.h, d.dy.w)];
+    let dense = d.dy.strides[3] == 1 || d.dy.w == 1;
+    let plane = d.dy.h * d.dy.w;
     pool::parallel(d.groups, work, &|c| {
         let (xp, gp, dw) = p.get();
         let image =
             |p, s: ([isize; 4], usize, usize, usize)| Image { p, strides: s.0, c: s.1, h: s.2, w: s.3 };
         let (x, dy) = (image(xp, sizes[0]), image(gp, sizes[1]));
-        let done = pool::with_scratch(f.rows * f.cols * size_of::<T>(), |buf| {
+        let room = f.rows * f.cols + if dense { 0 } else { plane };
+        let done = pool::with_scratch(room * size_of::<T>(), |buf| {
             let buf = buf.cast::<T>();
+            let copy = buf.wrapping_add(f.rows * f.cols);
             let mut sums = [0f64; TAPS];
             for i in 0..n {
                 let g = dy.p.wrapping_offset(i as isize * dy.strides[0] + c as isize * dy.strides[1]);
-                // SAFETY: planes of input and gradient.
+                // SAFETY: planes of input and gradient; the scratch has room for one of each.
                 unsafe {
                     f.fill(&x, i, c, buf);
+                    if !dense {
+                        for h in 0..dy.h {
+                            let row = g.wrapping_offset(h as isize * dy.strides[2]);
+                            for w in 0..dy.w {
+                                *copy.add(h * dy.w + w) = *row.wrapping_offset(w as isize * dy.strides[3]);
+                            }
+                        }
+                    }
                     dispatch(Gradient {
                         f,
                         x: buf,
-                        dy: g,
+                        dy: if dense { g } else { copy.cast_const() },
                         size: [dy.h, dy.w],
-                        row: dy.strides[2],
+                        row: if dense { dy.strides[2] } else { dy.w as isize },
                         sums: &mut sums,
                     });
                 }
