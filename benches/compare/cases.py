@@ -45,9 +45,22 @@ def add_one_element_with_grad(lib):
     return lambda: a + b
 
 
-@case("overhead", 3)
+@case("overhead", 4)
+def mul_one_element(lib):
+    a, b = lib.torch.ones(1), lib.torch.ones(1)
+    return lambda: a * b
+
+
+# The difference to the one above is what recording costs, two saved inputs and the release of the node included.
+@case("overhead", 3.5)
+def mul_one_element_with_grad(lib):
+    a, b = lib.torch.ones(1, requires_grad=True), lib.torch.ones(1, requires_grad=True)
+    return lambda: a * b
+
+
+@case("overhead", 5)
 def mul_one_element_backward(lib):
-    x, w = lib.torch.tensor(2.0, requires_grad=True), lib.torch.tensor(3.0)
+    x, w = lib.torch.tensor(2.0, requires_grad=True), lib.torch.tensor(3.0, requires_grad=True)
     return lambda: (x * w).backward()
 
 
@@ -60,6 +73,19 @@ def chain_of_10000_forward_backward(lib):
         for _ in range(10_000):
             y = y + 1
         y.backward(seed)
+
+    return step
+
+
+@case("overhead", 4)
+def chain_of_1000000_forward_backward(lib):
+    x = lib.torch.tensor(1.0, requires_grad=True)
+
+    def step():
+        y = x
+        for _ in range(1_000_000):
+            y = y * 1.0000001
+        y.backward()
 
     return step
 

@@ -352,6 +352,21 @@ pub fn make<R: Rule + 'static>(
     node
 }
 
+/// Appends [`Tensor::edge`]: at once for what is no view.
+#[inline(always)]
+fn push_edge(edges: &mut SmallVec<[Option<Edge>; 2]>, t: Option<&Tensor>) {
+    let Some((t, meta)) = t.and_then(|t| Some((t, t.meta()?))) else { return edges.push(None) };
+    if meta.requires() {
+        let m = meta.lock();
+        match (&m.view, &m.grad_fn) {
+            (Some(_), _) => {}
+            (None, Some(e)) => return edges.push(Some(e.clone())),
+            (None, None) => return edges.push(Some(Edge { to: Target::Leaf(t.clone()), nr: 0 })),
+        }
+    }
+    edges.push(t.edge());
+}
+
 /// The node of an operation with one result, whose edges lead to `inputs` and whose rule is completed
 /// last, in view of the edges. It is written where it stays: the parts of a node are small values just made, and to
 /// move them once more takes longer than to make them.
@@ -375,14 +390,16 @@ pub(crate) fn make_in_place<'a, R: Rule + 'static>(
         (&raw mut (*p).edges).write(SmallVec::new());
         let edges = &mut (*p).edges;
         for t in inputs {
-            edges.push(t.and_then(Tensor::edge));
+            push_edge(edges, t);
         }
         // After the edges: asking a view for its history may make a node, which is then the older one.
         (&raw mut (*p).seq).write(NEXT.fetch_add(1, Ordering::Relaxed));
         (&raw mut (*p).outputs).write(SmallVec::new());
         let outputs = &mut (*p).outputs;
         outputs.push(OutputInfo { shape: Dims::new(), dtype: out.dtype(), device: out.device() });
-        outputs[0].shape.extend_from_slice(out.shape());
+        for n in out.shape() {
+            outputs[0].shape.push(*n);
+        }
         (&raw mut (*p).rule).write(rule);
         fill(&mut (*p).rule, edges);
         place.assume_init()

@@ -164,6 +164,27 @@ impl Saved {
         duals: None,
     };
 
+    /// Writes [`Saved::NOTHING`] to a place, field by field: as one value it would be copied from memory.
+    ///
+    /// # Safety
+    /// `p` must be valid for writes. What was there is not dropped.
+    #[inline(always)]
+    pub(crate) unsafe fn write_nothing(p: *mut Saved) {
+        // SAFETY: fields of a place that the caller vouches for; all of them are written.
+        unsafe {
+            (&raw mut (*p).held).write(Held::Nothing);
+            (&raw mut (*p).shape.dims).write([0; PLAIN]);
+            (&raw mut (*p).shape.ndim).write(0);
+            (&raw mut (*p).shape.any).write(None);
+            (&raw mut (*p).dtype).write(DType::Bool);
+            (&raw mut (*p).lazy).write(Lazy::default());
+            (&raw mut (*p).version).write(0);
+            (&raw mut (*p).mark).write(Mark::Nothing);
+            (&raw mut (*p).origin).write(Origin::Nothing);
+            (&raw mut (*p).duals).write(None);
+        }
+    }
+
     /// Saves input number `i` of the node, to which this edge belongs, in an empty place.
     #[inline(always)]
     pub(crate) fn fill_nth(&mut self, t: &Tensor, i: u8, edge: &Option<Edge>) {

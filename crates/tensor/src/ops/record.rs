@@ -11,6 +11,7 @@ use pyrite_core::backend::Formula;
 use pyrite_core::rows::{Row, Use};
 use pyrite_core::{DType, Result, Scalar, bail};
 use smallvec::{SmallVec, smallvec};
+use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub(super) fn tensors_of<'a>(ops: &[Operand<'a>]) -> SmallVec<[&'a Tensor; 4]> {
@@ -129,14 +130,14 @@ fn record_node(
     let first = keep.trailing_zeros() as u8;
     let last = 7 - keep.leading_zeros() as u8;
     let node = match (keep.count_ones(), keep_out) {
-        (0, false) => run.make([], |_, _| {}),
-        (0, true) => run.make([Slot::EMPTY], |[a], _| run.keep_result(a)),
-        (1, false) => run.make([Slot::EMPTY], |[a], e| run.keep_input(a, first, e)),
-        (1, true) => run.make([Slot::EMPTY; 2], |[a, b], e| {
+        (0, false) => run.make::<[Slot; 0]>(|_, _| {}),
+        (0, true) => run.make::<[Slot; 1]>(|[a], _| run.keep_result(a)),
+        (1, false) => run.make::<[Slot; 1]>(|[a], e| run.keep_input(a, first, e)),
+        (1, true) => run.make::<[Slot; 2]>(|[a, b], e| {
             run.keep_input(a, first, e);
             run.keep_result(b);
         }),
-        (2, false) => run.make([Slot::EMPTY; 2], |[a, b], e| {
+        (2, false) => run.make::<[Slot; 2]>(|[a, b], e| {
             run.keep_input(a, first, e);
             run.keep_input(b, last, e);
         }),
@@ -162,7 +163,7 @@ struct Recording<'a> {
 
 impl Recording<'_> {
     #[inline(always)]
-    fn make<S: Slots>(&self, kept: S, fill: impl FnOnce(&mut S, &[Option<Edge>])) -> Arc<Node> {
+    fn make<S: Slots>(&self, fill: impl FnOnce(&mut S, &[Option<Edge>])) -> Arc<Node> {
         let inputs = self.ops.iter().map(|o| match o {
             Operand::Tensor(t) if t.meta().is_some() => Some(*t),
             _ => None,
@@ -171,10 +172,10 @@ impl Recording<'_> {
             row: self.row,
             compute: self.compute,
             params: self.params.into(),
-            saved: Mutex::new(Memory { kept, released: false }),
+            saved: Mutex::new(Memory { kept: MaybeUninit::uninit(), filled: false, released: false }),
         };
         node::make_in_place(node_name(self.row), inputs, self.out, rule, |rule, edges| {
-            fill(&mut rule.saved.get_mut().unwrap_or_else(PoisonError::into_inner).kept, edges)
+            fill(rule.saved.get_mut().unwrap_or_else(PoisonError::into_inner).empty(), edges)
         })
     }
     #[inline(always)]
@@ -200,9 +201,8 @@ impl Recording<'_> {
     }
     #[cold]
     fn many(&self, keep: u8, keep_out: bool) -> Arc<Node> {
-        let n = keep.count_ones() as usize + keep_out as usize;
-        let slots: Box<[Slot]> = (0..n).map(|_| Slot::EMPTY).collect();
-        self.make(slots, |slots, edges| {
+        self.make::<Vec<Slot>>(|slots, edges| {
+            slots.resize_with(keep.count_ones() as usize + keep_out as usize, || Slot::EMPTY);
             let inputs = (0..8).filter(|i| keep >> i & 1 == 1).map(Some);
             for (slot, i) in slots.iter_mut().zip(inputs.chain([None])) {
                 match i {
@@ -258,8 +258,37 @@ impl Slot {
     const EMPTY: Slot = Slot { at: 0, number: None, saved: Saved::NOTHING };
 }
 
-trait Slots: AsRef<[Slot]> + AsMut<[Slot]> + Send + 'static {}
-impl<T: AsRef<[Slot]> + AsMut<[Slot]> + Send + 'static> Slots for T {}
+/// The places of a node's kept values.
+trait Slots: AsRef<[Slot]> + AsMut<[Slot]> + Send + 'static {
+    /// Makes all of them empty.
+    fn clear(place: &mut MaybeUninit<Self>) -> &mut Self
+    where
+        Self: Sized;
+}
+
+impl<const N: usize> Slots for [Slot; N] {
+    #[inline(always)]
+    fn clear(place: &mut MaybeUninit<Self>) -> &mut Self {
+        let first = place.as_mut_ptr() as *mut Slot;
+        // SAFETY: `first` is the beginning of an array of N slots that is borrowed here; every field of
+        // every slot is written before the array counts as initialised.
+        unsafe {
+            for i in 0..N {
+                let p = first.add(i);
+                (&raw mut (*p).at).write(0);
+                (&raw mut (*p).number).write(None);
+                Saved::write_nothing(&raw mut (*p).saved);
+            }
+            place.assume_init_mut()
+        }
+    }
+}
+
+impl Slots for Vec<Slot> {
+    fn clear(place: &mut MaybeUninit<Self>) -> &mut Self {
+        place.write(Vec::new())
+    }
+}
 
 /// The backward of a row: its gradient formulas as fused kernels, or over tensors when a graph of
 /// the backward is wanted.
@@ -272,9 +301,39 @@ struct RowRule<S> {
 
 /// What a node keeps for its backward.
 struct Memory<S> {
-    kept: S,
+    /// Initialised if `filled`: the slots are written where they stay.
+    kept: MaybeUninit<S>,
+    filled: bool,
     /// Given back after a backward that did not retain the graph.
     released: bool,
+}
+
+impl<S: Slots> Memory<S> {
+    /// Call once.
+    #[inline(always)]
+    fn empty(&mut self) -> &mut S {
+        let kept = S::clear(&mut self.kept);
+        self.filled = true;
+        kept
+    }
+    fn slots(&self) -> &[Slot] {
+        // SAFETY: `filled` says that `kept` is initialised.
+        if self.filled { unsafe { self.kept.assume_init_ref() }.as_ref() } else { &[] }
+    }
+    fn slots_mut(&mut self) -> &mut [Slot] {
+        // SAFETY: as above.
+        if self.filled { unsafe { self.kept.assume_init_mut() }.as_mut() } else { &mut [] }
+    }
+}
+
+impl<S> Drop for Memory<S> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.filled {
+            // SAFETY: `filled` says that `kept` is initialised, and nothing uses it after this.
+            unsafe { self.kept.assume_init_drop() };
+        }
+    }
 }
 
 /// An owned operand.
@@ -293,7 +352,7 @@ impl<S: Slots> RowRule<S> {
         if saved.released {
             return node::second_backward(node);
         }
-        for slot in saved.kept.as_ref() {
+        for slot in saved.slots() {
             let value = match slot.number {
                 Some(s) => Owned::Number(s),
                 None => {
@@ -373,8 +432,8 @@ impl<S: Slots> Rule for RowRule<S> {
         let mut old: SmallVec<[Saved; 2]> = SmallVec::new();
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         // What needs nothing but the incoming gradient can run any number of times.
-        saved.released = !saved.kept.as_ref().is_empty();
-        for slot in saved.kept.as_mut() {
+        saved.released = !saved.slots().is_empty();
+        for slot in saved.slots_mut() {
             old.push(std::mem::replace(&mut slot.saved, Saved::NOTHING));
         }
         // Dropped after the lock is gone: a saved tensor can be the last handle on a long graph.
