@@ -45,6 +45,8 @@ def moving(group, target, prefix, sizes, **makers):
     searchsorted=lambda lib, x, k, few: lambda: lib.torch.searchsorted(x[:1000].sort().values, x),
     isin_100=lambda lib, x, k, few: lambda: lib.torch.isin(few, few[:100]),
     bincount=lambda lib, x, k, few: lambda: lib.torch.bincount(few),
+    histc=lambda lib, x, k, few: lambda: x.histc(100, -3, 3),
+    unique_consecutive=lambda lib, x, k, few: lambda: lib.torch.unique_consecutive(few),
 )  # fmt: skip
 def one_million_to_sort(lib):
     lib.torch.manual_seed(0)
@@ -70,16 +72,28 @@ def rows_to_sort(lib):
 # --- indexing ---------------------------------------------------------------------------------------------------------
 @moving(
     "indexing", 1, "1e6_",
-    {"take": 16 * M, "index": 16 * M, "index_put": 20 * M, "nonzero": 5 * M, "masked_select": 7 * M, "where": 5 * M},
+    {
+        "take": 16 * M, "index": 16 * M, "index_put": 20 * M, "nonzero": 5 * M, "masked_select": 7 * M, "where": 5 * M,
+        "gather": 16 * M, "scatter": 24 * M, "scatter_add": 24 * M, "index_add": 24 * M, "scatter_amax": 24 * M,
+        "index_put_accumulate": 24 * M, "masked_fill": 9 * M, "masked_scatter": 11 * M,
+        "repeat_interleave_4": 20 * M, "repeat_interleave_of_tensor": 24 * M,
+    },
     take=lambda lib, x, at, mask: lambda: x.take(at),
     index=lambda lib, x, at, mask: lambda: x[at],
     index_put=lambda lib, x, at, mask: lambda: x.index_put((at,), x),
     index_put_accumulate=lambda lib, x, at, mask: lambda: x.index_put((at,), x, accumulate=True),
     index_add=lambda lib, x, at, mask: lambda: x.index_add(0, at, x),
+    gather=lambda lib, x, at, mask: lambda: x.gather(0, at),
+    scatter=lambda lib, x, at, mask: lambda: x.scatter(0, at, x),
+    scatter_add=lambda lib, x, at, mask: lambda: x.scatter_add(0, at, x),
     scatter_amax=lambda lib, x, at, mask: lambda: x.scatter_reduce(0, at, x, "amax"),
     nonzero=lambda lib, x, at, mask: lambda: mask.nonzero(),
     where=lambda lib, x, at, mask: lambda: lib.torch.where(mask),
     masked_select=lambda lib, x, at, mask: lambda: x[mask],
+    masked_fill=lambda lib, x, at, mask: lambda: x.masked_fill(mask, 0.0),
+    masked_scatter=lambda lib, x, at, mask: lambda: x.masked_scatter(mask, x),
+    repeat_interleave_4=lambda lib, x, at, mask: lambda: x.repeat_interleave(4),
+    repeat_interleave_of_tensor=lambda lib, x, at, mask: lambda: x.repeat_interleave(at.remainder(3)),
 )  # fmt: skip
 def one_million_to_index(lib):
     lib.torch.manual_seed(0)
@@ -89,21 +103,108 @@ def one_million_to_index(lib):
 
 @moving(
     "indexing", 1, "rows_",
-    {"gather_1": 67 * M, "gather_0": 67 * M, "scatter_1": 67 * M, "select_0": 34 * M, "select_1": 34 * M, "cat_0": 67 * M, "cat_1": 67 * M},
+    {
+        "gather_1": 67 * M, "gather_0": 67 * M, "scatter_1": 84 * M, "scatter_add_1": 84 * M, "scatter_0": 84 * M,
+        "select_0": 34 * M, "select_1": 34 * M, "index_add_0": 50 * M, "index_add_1": 50 * M, "index_copy_1": 50 * M,
+        "cat_0": 67 * M, "cat_1": 67 * M, "stack_2": 67 * M, "roll": 34 * M, "repeat_interleave_2": 50 * M,
+        "embedding": 34 * M, "embedding_backward": 50 * M,
+    },
     gather_1=lambda lib, x, i1, i0: lambda: x.gather(1, i1),
     gather_0=lambda lib, x, i1, i0: lambda: x.gather(0, i0),
     scatter_1=lambda lib, x, i1, i0: lambda: x.scatter(1, i1, x),
     scatter_add_1=lambda lib, x, i1, i0: lambda: x.scatter_add(1, i1, x),
+    scatter_0=lambda lib, x, i1, i0: lambda: x.scatter(0, i0, x),
     select_0=lambda lib, x, i1, i0: lambda: x.index_select(0, i0[:, 0]),
     select_1=lambda lib, x, i1, i0: lambda: x.index_select(1, i1[0]),
     index_add_0=lambda lib, x, i1, i0: lambda: x.index_add(0, i0[:, 0], x),
+    index_add_1=lambda lib, x, i1, i0: lambda: x.index_add(1, i1[0], x),
+    index_copy_1=lambda lib, x, i1, i0: lambda: x.index_copy(1, i1[0], x),
     cat_0=lambda lib, x, i1, i0: lambda: lib.torch.cat([x, x]),
     cat_1=lambda lib, x, i1, i0: lambda: lib.torch.cat([x, x], 1),
+    stack_2=lambda lib, x, i1, i0: lambda: lib.torch.stack([x, x], 2),
+    roll=lambda lib, x, i1, i0: lambda: x.roll(100, 1),
+    repeat_interleave_2=lambda lib, x, i1, i0: lambda: x.repeat_interleave(2, 1),
+    embedding=lambda lib, x, i1, i0: lambda: lib.F.embedding(i0[0], x),
+    embedding_backward=lambda lib, x, i1, i0: embedding_backward(lib, x, i0[:, 0]),
 )  # fmt: skip
 def rows_to_index(lib):
     torch = lib.torch
     torch.manual_seed(0)
     return torch.randn(4096, 1024), torch.randint(0, 1024, (4096, 1024)), torch.randint(0, 4096, (4096, 1024))
+
+
+def embedding_backward(lib, table, at):
+    table = table.clone().requires_grad_()
+    g = lib.torch.ones(at.shape[0], table.shape[1])
+
+    def step():
+        table.grad = None
+        lib.F.embedding(at, table).backward(g)
+
+    return step
+
+
+# --- casts and random -------------------------------------------------------------------------------------------------
+KINDS = ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "uint8", "bool"]
+SIZES = dict(zip(KINDS, [4, 8, 2, 2, 8, 4, 2, 1, 1], strict=True))
+
+
+def casts(source):
+    """One case per dtype that `source` is converted to."""
+
+    def prepare(lib):
+        lib.torch.manual_seed(0)
+        x = lib.torch.rand(M) * 100
+        return (x.to(getattr(lib.torch, source)),)
+
+    def maker(to):
+        def make(lib, x):
+            dtype = getattr(lib.torch, to)
+            return lambda: x.to(dtype)
+
+        return make
+
+    others = [to for to in KINDS if to != source]
+    moved = {f"{source}_to_{to}": (SIZES[source] + SIZES[to]) * M for to in others}
+    moving("casts", 1, "1e6_", moved, **{f"{source}_to_{to}": maker(to) for to in others})(prepare)
+
+
+for kind in KINDS:
+    casts(kind)
+
+
+@moving(
+    "random 1e6", 1, "1e6_",
+    {"randint": 8 * M, "bernoulli": 8 * M, "exponential": 4 * M, "normal_f64": 8 * M, "uniform_f16": 2 * M},
+    randint=lambda lib, x, p: lambda: lib.torch.randint(0, 1000, (M,)),
+    bernoulli=lambda lib, x, p: lambda: lib.torch.bernoulli(p),
+    exponential=lambda lib, x, p: lambda: x.exponential_(),
+    normal_f64=lambda lib, x, p: lambda: lib.torch.randn(M, dtype=lib.torch.float64),
+    uniform_f16=lambda lib, x, p: lambda: lib.torch.rand(M, dtype=lib.torch.float16),
+    multinomial=lambda lib, x, p: lambda: lib.torch.multinomial(p, 1000),
+)  # fmt: skip
+def one_million_to_draw(lib):
+    lib.torch.manual_seed(0)
+    return lib.torch.empty(M), lib.torch.full((M,), 0.3)
+
+
+# --- lookups of layers ------------------------------------------------------------------------------------------------
+@moving(
+    "lookups of layers", 1, "layer_", {},
+    embedding_bag=lambda lib, table, at, image, grid: lambda: lib.F.embedding_bag(at, table),
+    grid_sample=lambda lib, table, at, image, grid: lambda: lib.F.grid_sample(image, grid, align_corners=False),
+    adaptive_max_pool=lambda lib, table, at, image, grid: lambda: lib.F.adaptive_max_pool2d(image, 7),
+    adaptive_avg_pool=lambda lib, table, at, image, grid: lambda: lib.F.adaptive_avg_pool2d(image, 7),
+    interpolate=lambda lib, table, at, image, grid: lambda: lib.F.interpolate(image, scale_factor=2, mode="bilinear"),
+    one_hot=lambda lib, table, at, image, grid: lambda: lib.F.one_hot(at, 10000),
+    pdist=lambda lib, table, at, image, grid: lambda: lib.F.pdist(table[:500]),
+    cdist=lambda lib, table, at, image, grid: lambda: lib.torch.cdist(table[:500], table[:500]),
+)  # fmt: skip
+def lookups(lib):
+    torch = lib.torch
+    torch.manual_seed(0)
+    image, grid = torch.randn(8, 16, 56, 56), torch.rand(8, 56, 56, 2) * 2 - 1
+    return torch.randn(10000, 64), torch.randint(0, 10000, (64, 20)), image, grid
 
 
 # --- scan and layout --------------------------------------------------------------------------------------------------

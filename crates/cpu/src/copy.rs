@@ -4,6 +4,7 @@
 use crate::cast::cast;
 use crate::gemm::transpose::transpose;
 use crate::map::Tiles;
+use crate::planes;
 use crate::pool;
 use crate::simd::{Arch, ArchKernel, Lanes, dispatch};
 use pyrite_core::plan::{MAX_OPERANDS, Operand, Plan};
@@ -324,6 +325,10 @@ unsafe fn strided(plan: &Plan, size: usize) {
         // SAFETY: passed on.
         return unsafe { transposed(plan, size, d) };
     }
+    if plan.ndim > 1 && plan.shape[0] <= planes::SHORT && plan.shape[1] >= 4 {
+        // SAFETY: passed on; the driver does not let the two overlap.
+        return unsafe { planes::copy(plan, size) };
+    }
     // Planes of the two innermost dimensions.
     let (n0, n1) = (plan.shape[0], if plan.ndim > 1 { plan.shape[1] } else { 1 });
     let outer = plan.numel / (n0 * n1);
@@ -344,11 +349,27 @@ unsafe fn strided(plan: &Plan, size: usize) {
             }
         });
     }
+    // Long dense rows that each start at a cache line go past the caches, as a dense copy does.
+    let past = bytes >= STREAM_BYTES
+        && n0 * size >= 512
+        && plan.strides[0][0] == step
+        && plan.strides[1][0] == step
+        && (plan.ptrs[0] as usize).is_multiple_of(64)
+        && (1..plan.ndim).all(|d| plan.strides[0][d] % 64 == 0);
     pool::parallel(rows.div_ceil(per), bytes as u64 / 3, &|c| {
         plan.for_runs(c * per..rows.min((c + 1) * per), |p| {
-            // SAFETY: a run of the plan.
-            unsafe { row(size, n0, p[0], plan.strides[0][0], p[1], plan.strides[1][0]) };
+            // SAFETY: a run of the plan; its destination is aligned if `past`.
+            unsafe {
+                if past {
+                    stream(p[0], p[1], n0 * size)
+                } else {
+                    row(size, n0, p[0], plan.strides[0][0], p[1], plan.strides[1][0])
+                }
+            };
         });
+        if past {
+            crate::simd::fence();
+        }
     });
 }
 

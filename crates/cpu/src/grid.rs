@@ -66,6 +66,9 @@ fn typed<T: Real, const D: usize>(mode: GridMode, x: &Arr, grid: &Arr, g: Grid) 
             y.shape
         );
     }
+    if s.image == 0 {
+        bail!(Shape, "grid_sample: expected an input with non-empty spatial dimensions, got {:?}", x.shape);
+    }
     if points == 0 || s.n == 0 {
         return Ok(());
     }
@@ -134,11 +137,11 @@ struct Tile<T, const D: usize> {
     /// `index[tap * TILE + position]`, -1 outside.
     index: Vec<i32>,
     weight: Vec<T>,
-    /// Per axis, tap of the axis and position: weight and its slope with the grid's coordinate.
-    axis: Vec<[T; 2]>,
+    /// Per axis, tap of the axis and position: the weight, and its slope with the grid's coordinate.
+    weights: Vec<T>,
+    slopes: Vec<T>,
     /// Which tap of each axis a tap is made of.
     digits: Vec<[usize; D]>,
-    inside: bool,
 }
 
 impl<T: Real, const D: usize> Tile<T, D> {
@@ -151,42 +154,77 @@ impl<T: Real, const D: usize> Tile<T, D> {
             digits,
             index: vec![-1; taps * TILE],
             weight: vec![T::default(); taps * TILE],
-            axis: vec![[T::default(); 2]; D * 4 * TILE],
-            inside: true,
+            weights: vec![T::default(); D * 4 * TILE],
+            slopes: vec![T::default(); D * 4 * TILE],
         }
     }
     /// From `D` coordinates for each position.
     #[inline(always)]
     fn fill(&mut self, s: &Setup<D>, grid: &[T]) {
-        let along = per_axis(s.mode);
-        self.inside = true;
-        for (p, at) in grid.chunks_exact(D).enumerate() {
-            let mut index = [[-1i32; 4]; D];
-            for a in 0..D {
-                let taps = axis_taps(s.mode, s.size[a], at[a]);
-                for (k, t) in taps.iter().enumerate().take(along) {
-                    index[a][k] = t.0;
-                    self.axis[(a * 4 + k) * TILE + p] = [t.1, t.2];
-                }
+        use {Border::*, Interpolation::*};
+        let mut index = [[[-1i32; TILE]; 4]; D];
+        for a in 0..D {
+            // All of the tile's places, so that the loops have a constant length; those behind the
+            // last position are never used.
+            let mut at = [T::default(); TILE];
+            for (to, from) in at.iter_mut().zip(grid.chunks_exact(D)) {
+                *to = from[a];
             }
-            for tap in 0..self.taps {
-                let (mut w, mut flat, mut step, mut ok) = (T::of(1.0), 0i32, 1i32, true);
-                for a in 0..D {
-                    let k = self.digits[tap][a];
-                    ok &= index[a][k] >= 0;
-                    flat += index[a][k] * step;
-                    step *= s.size[a] as i32;
-                    w = w * self.axis[(a * 4 + k) * TILE + p][0];
+            let (n, mode) = (s.size[a], s.mode);
+            // Modes as constants: what the loop decides, it decides before.
+            index[a] = match (mode.interpolation, mode.border) {
+                (Linear, Zeros) => {
+                    self.axis(GridMode { interpolation: Linear, border: Zeros, ..mode }, n, a, &at)
                 }
-                self.inside &= ok;
-                self.index[tap * TILE + p] = if ok { flat } else { -1 };
-                self.weight[tap * TILE + p] = w;
+                (Linear, Clamp) => {
+                    self.axis(GridMode { interpolation: Linear, border: Clamp, ..mode }, n, a, &at)
+                }
+                _ => self.axis(mode, n, a, &at),
+            };
+        }
+        for tap in 0..self.taps {
+            let (mut w, mut flat, mut ok) = ([T::of(1.0); TILE], [0i32; TILE], [0i32; TILE]);
+            let mut step = 1i32;
+            for a in 0..D {
+                let k = self.digits[tap][a];
+                let (i, v) = (&index[a][k], &self.weights[(a * 4 + k) * TILE..][..TILE]);
+                for p in 0..TILE {
+                    // Negative as soon as one of them is.
+                    ok[p] |= i[p];
+                    flat[p] += i[p] * step;
+                    w[p] = w[p] * v[p];
+                }
+                step *= s.size[a] as i32;
+            }
+            for p in 0..TILE {
+                flat[p] = if ok[p] >= 0 { flat[p] } else { -1 };
+            }
+            self.index[tap * TILE..][..TILE].copy_from_slice(&flat);
+            self.weight[tap * TILE..][..TILE].copy_from_slice(&w);
+        }
+    }
+    /// One axis: keeps weights and slopes, returns the indices of each tap.
+    #[inline(always)]
+    fn axis(&mut self, mode: GridMode, n: usize, a: usize, at: &[T; TILE]) -> [[i32; TILE]; 4] {
+        let mut index = [[-1i32; TILE]; 4];
+        let (mut weight, mut slope) = ([[T::default(); TILE]; 4], [[T::default(); TILE]; 4]);
+        let along = per_axis(mode);
+        for p in 0..TILE {
+            let taps = axis_taps(mode, n, at[p]);
+            for k in 0..along {
+                (index[k][p], weight[k][p], slope[k][p]) = taps[k];
             }
         }
+        for k in 0..along {
+            self.weights[(a * 4 + k) * TILE..][..TILE].copy_from_slice(&weight[k]);
+            self.slopes[(a * 4 + k) * TILE..][..TILE].copy_from_slice(&slope[k]);
+        }
+        index
     }
 }
 
 /// Taps along one axis.
+#[inline(always)]
 fn per_axis(mode: GridMode) -> usize {
     match mode.interpolation {
         Interpolation::Nearest => 1,
@@ -288,6 +326,25 @@ fn cubic<T: Real>(t: T) -> ([T; 4], [T; 4]) {
     ([far(t1), near(t), near(u), far(u1)], [far_slope(t1), near_slope(t), -near_slope(u), -far_slope(u1)])
 }
 
+/// Adds `K` taps from `first` on to `y`; all of them if that is more than one.
+#[inline(always)]
+fn weighted<T: Real, const D: usize, const K: usize>(t: &Tile<T, D>, first: usize, image: &[T], y: &mut [T]) {
+    let index: [&[i32]; K] = std::array::from_fn(|k| &t.index[(first + k) * TILE..][..TILE]);
+    let weight: [&[T]; K] = std::array::from_fn(|k| &t.weight[(first + k) * TILE..][..TILE]);
+    for (p, y) in y.iter_mut().enumerate().take(TILE) {
+        let mut sum = if K == 1 { *y } else { T::default() };
+        for k in 0..K {
+            let i = index[k][p];
+            // Read always, counted if inside: no branch on scattered positions, and a pixel that is
+            // no number does not leak into them.
+            // SAFETY: `fill` makes indices of pixels or -1, and an image has a pixel.
+            let v = unsafe { *image.get_unchecked(i.max(0) as usize) };
+            sum += if i >= 0 { weight[k][p] * v } else { T::default() };
+        }
+        *y = sum;
+    }
+}
+
 impl<T: Real, const D: usize> ArchKernel for Job<'_, T, D> {
     type Out = ();
     #[inline(always)]
@@ -346,20 +403,13 @@ impl<T: Real, const D: usize> ArchKernel for Job<'_, T, D> {
                     let y = unsafe {
                         std::slice::from_raw_parts_mut(self.y.get().add((n * s.c + c) * s.points + p), m)
                     };
-                    y.fill(T::default());
-                    for tap in 0..tile.taps {
-                        let (index, weight) =
-                            (&tile.index[tap * TILE..][..m], &tile.weight[tap * TILE..][..m]);
-                        if tile.inside {
-                            for ((y, i), w) in y.iter_mut().zip(index).zip(weight) {
-                                // SAFETY: `inside` says that every index of the tile is a pixel.
-                                *y += *w * unsafe { *image.get_unchecked(*i as usize) };
-                            }
-                        } else {
-                            for ((y, i), w) in y.iter_mut().zip(index).zip(weight) {
-                                if *i >= 0 {
-                                    *y += *w * image[*i as usize];
-                                }
+                    match tile.taps {
+                        4 => weighted::<T, D, 4>(&tile, 0, image, y),
+                        8 => weighted::<T, D, 8>(&tile, 0, image, y),
+                        _ => {
+                            y.fill(T::default());
+                            for tap in 0..tile.taps {
+                                weighted::<T, D, 1>(&tile, tap, image, y);
                             }
                         }
                     }
@@ -389,7 +439,8 @@ impl<T: Real, const D: usize> ArchKernel for Job<'_, T, D> {
                         let mut w = product[tap * TILE + p];
                         for b in 0..D {
                             let k = tile.digits[tap][b];
-                            w = w * tile.axis[(b * 4 + k) * TILE + p][usize::from(a == b)];
+                            let of = if a == b { &tile.slopes } else { &tile.weights };
+                            w = w * of[(b * 4 + k) * TILE + p];
                         }
                         sum += w;
                     }

@@ -17,6 +17,7 @@ pub mod index;
 pub mod map;
 pub mod matmul;
 pub mod optim;
+mod planes;
 pub mod pool;
 pub mod pool2d;
 pub mod random;

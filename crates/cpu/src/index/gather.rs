@@ -1,7 +1,8 @@
 //! An index for every element along one dimension: `gather` and `scatter`.
 
 use super::elem::{Meet, check, meeting};
-use super::{BATCH, Bad, Batch, Indices, NOWHERE, cost, wide};
+use super::line::{Check, Steps, line};
+use super::{Bad, Indices, cost, wide};
 use crate::by_size;
 use crate::pool::{chunks, parallel};
 use crate::strided::{Ptr, offset};
@@ -65,11 +66,11 @@ fn grid(op: &str, a: &Arr, b: &Arr, idx: &Arr, dim: usize) -> Result<Grid> {
 }
 
 impl Grid {
-    /// Calls `f(offsets in a, b and idx, their steps, length)` for every line of the chunk's jobs;
+    /// Calls `f(offsets in a, b and idx, steps, length)` for every line of the chunk's jobs;
     /// the innermost loop is `dim` itself where that is the last dimension. Lines of one job come in
     /// the order of `dim`.
     #[inline(always)]
-    fn lines(&self, chunk: usize, mut f: impl FnMut([isize; 3], [isize; 3], usize)) {
+    fn lines(&self, chunk: usize, mut f: impl FnMut([isize; 3], Steps, usize)) {
         let (_, each) = self.chunks;
         for job in chunk * each..self.jobs.min((chunk + 1) * each) {
             let (row, block) = (job / self.blocks.0, job % self.blocks.0);
@@ -78,13 +79,14 @@ impl Grid {
             let len = self.blocks.1.min(self.n_inner - from);
             // Along `dim` the indexed array does not move: the index says where.
             let dim = [self.dim[0], 0, self.dim[2]];
+            let steps = |t: [isize; 3]| Steps { a: t[0], b: t[1], along: self.dim[1], i: t[2] };
             if self.n_inner == 1 {
-                f(base, dim, self.n_dim);
+                f(base, steps(dim), self.n_dim);
                 continue;
             }
             let base = [0, 1, 2].map(|k| base[k] + from as isize * self.inner[k]);
             for d in 0..self.n_dim as isize {
-                f([0, 1, 2].map(|k| base[k] + d * dim[k]), self.inner, len);
+                f([0, 1, 2].map(|k| base[k] + d * dim[k]), steps(self.inner), len);
             }
         }
     }
@@ -99,43 +101,29 @@ pub fn gather(dst: Arr, src: Arr, idx: Arr, dim: usize) -> Result<()> {
     let (ix, bad) = (Indices::new("gather", &idx)?, Bad::new());
     let size = dst.dtype.size();
     let (d, s) = (Ptr(dst.ptr), Ptr(src.ptr));
-    let along = g.dim[1];
+    let check = Check { bad: &bad, size: g.size, dim, wrap: false };
     by_size!(size, |T| {
         parallel(g.chunks.0, g.cost(size), &|c| {
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
-            let mut buf: Batch = [0; BATCH];
-            wide(
+            g.lines(
+                c,
                 #[inline(always)]
-                || {
-                    g.lines(
-                        c,
-                        #[inline(always)]
-                        |[oa, ob, oi], [ta, tb, ti], n| {
-                            for from in (0..n).step_by(BATCH) {
-                                let (m, from) = (BATCH.min(n - from), from as isize);
-                                // SAFETY: lines stay inside dst and idx, which have one shape, and inside src in
-                                // every dimension but `dim`, where the index is checked.
-                                unsafe {
-                                    ix.read(oi + from * ti, ti, m, &mut buf);
-                                    let fine = bad.all(&mut buf[..m], g.size, dim, false);
-                                    let (d, s) = (d.offset(oa + from * ta), s.offset(ob + from * tb));
-                                    if fine && (ta, tb, along) == (1, 0, 1) {
-                                        for (j, &at) in buf[..m].iter().enumerate() {
-                                            d.add(j).write_unaligned(s.offset(at as isize).read_unaligned());
-                                        }
-                                        continue;
-                                    }
-                                    for (j, &at) in buf[..m].iter().enumerate() {
-                                        let j = j as isize;
-                                        if fine || at != NOWHERE {
-                                            let v = s.offset(j * tb + at as isize * along).read_unaligned();
-                                            d.offset(j * ta).write_unaligned(v);
-                                        }
-                                    }
-                                }
-                            }
-                        },
-                    )
+                |[oa, ob, oi], t, n| {
+                    // SAFETY: lines stay inside dst and idx, which have one shape, and inside src in
+                    // every dimension but `dim`, where the index is checked.
+                    unsafe {
+                        let (d, s) = (d.offset(oa), s.offset(ob));
+                        line(
+                            ix,
+                            oi,
+                            t,
+                            n,
+                            check,
+                            s,
+                            #[inline(always)]
+                            |a, b| d.offset(a).write_unaligned(s.offset(b).read_unaligned()),
+                        )
+                    }
                 },
             )
         })
@@ -147,35 +135,39 @@ pub fn scatter(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result
     check("scatter", &dst, &src, how)?;
     let g = grid("scatter", &src, &dst, &idx, dim)?;
     let (ix, bad) = (Indices::new("scatter", &idx)?, Bad::new());
+    let check = Check { bad: &bad, size: g.size, dim, wrap: false };
     let (d, s) = (Ptr(dst.ptr), Ptr(src.ptr));
     match_dtype!(all, dst.dtype, |T| {
         parallel(g.chunks.0, g.cost(size_of::<T>()), &|c| {
             let (d, s) = (d.get().cast::<T>(), s.get().cast::<T>());
-            let mut buf: Batch = [0; BATCH];
             macro_rules! meet {
                 ($f:expr) => {
                     wide(
                         #[inline(always)]
                         || {
-                            g.lines(c, #[inline(always)] |[oa, ob, oi], [ta, tb, ti], n| {
-                                for from in (0..n).step_by(BATCH) {
-                                    let (m, from) = (BATCH.min(n - from), from as isize);
+                            g.lines(
+                                c,
+                                #[inline(always)]
+                                |[oa, ob, oi], t, n| {
                                     // SAFETY: as in `gather`; elements of one destination are all in one job.
                                     unsafe {
-                                        ix.read(oi + from * ti, ti, m, &mut buf);
-                                        let fine = bad.all(&mut buf[..m], g.size, dim, false);
-                                        let (d, s) = (d.offset(ob + from * tb), s.offset(oa + from * ta));
-                                        for (j, &at) in buf[..m].iter().enumerate() {
-                                            if fine || at != NOWHERE {
-                                                let j = j as isize;
-                                                let to = d.offset(j * tb + at as isize * g.dim[1]);
-                                                let v = s.offset(j * ta).read_unaligned();
+                                        let (d, s) = (d.offset(ob), s.offset(oa));
+                                        line(
+                                            ix,
+                                            oi,
+                                            t,
+                                            n,
+                                            check,
+                                            d,
+                                            #[inline(always)]
+                                            |a, b| {
+                                                let (to, v) = (d.offset(b), s.offset(a).read_unaligned());
                                                 to.write_unaligned($f(to.read_unaligned(), v));
-                                            }
-                                        }
+                                            },
+                                        )
                                     }
-                                }
-                            })
+                                },
+                            )
                         },
                     )
                 };

@@ -19,11 +19,26 @@ struct View<'a> {
     ptr: Ptr,
     shape: &'a [usize],
     strides: &'a [isize],
+    dense: bool,
 }
 
 impl<'a> View<'a> {
     fn new(a: &Arr<'a>) -> View<'a> {
-        View { ptr: Ptr(a.ptr), shape: a.shape, strides: a.strides }
+        View { ptr: Ptr(a.ptr), shape: a.shape, strides: a.strides, dense: a.is_contiguous() }
+    }
+    /// `n` elements from flat position `start` on: where they lie, or a dense copy in `buf`.
+    /// # Safety
+    /// As `load`.
+    #[inline(always)]
+    unsafe fn at<T: Copy>(self, start: usize, n: usize, buf: *mut T) -> *const T {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.dense {
+                return self.ptr.get().cast::<T>().add(start);
+            }
+            self.load(start, n, buf);
+        }
+        buf
     }
     /// `n` elements from flat position `start` on, as a dense copy.
     /// # Safety
@@ -70,8 +85,8 @@ fn count(mask: View, from: usize, to: usize) -> usize {
     while i < to {
         let m = BATCH.min(to - i);
         // SAFETY: positions inside the mask, room for BATCH bytes.
-        unsafe { mask.load(i, m, buf.as_mut_ptr()) };
-        sum += buf[..m].iter().map(|&b| (b != 0) as u32).sum::<u32>() as usize;
+        let bytes = unsafe { std::slice::from_raw_parts(mask.at(i, m, buf.as_mut_ptr()), m) };
+        sum += bytes.iter().map(|&b| (b != 0) as u32).sum::<u32>() as usize;
         i += m;
     }
     sum
@@ -99,14 +114,15 @@ pub fn select(dst: Arr, src: Arr, mask: Arr) -> Result<()> {
                 // SAFETY: positions inside both arrays. The chunk writes the results from its
                 // start up to the next one's, whatever the mask holds by now.
                 unsafe {
-                    m.load(i, k, mb.as_mut_ptr());
-                    s.load(i, k, sb.as_mut_ptr());
+                    let hits = m.at(i, k, mb.as_mut_ptr());
+                    let kept = sb.as_mut_ptr();
+                    let all: *const T = s.at(i, k, kept);
                     let d = d.get().cast::<T>();
-                    // Kept in place, written always: no branch on random masks.
+                    // Kept (in place, where that is a copy), written always: no branch on random masks.
                     let mut m = 0;
                     for j in 0..k {
-                        sb[m] = sb[j];
-                        m += (mb[j] != 0) as usize;
+                        kept.add(m).write_unaligned(all.add(j).read_unaligned());
+                        m += (hits.add(j).read_volatile() != 0) as usize;
                     }
                     let m = m.min(last - at);
                     move_run(d.offset(at as isize * stride), stride, sb.as_ptr(), 1, m);
@@ -130,10 +146,13 @@ pub fn scatter(dst: Arr, src: Arr, mask: Arr) -> Result<()> {
     if starts[n] > src.numel() {
         bail!(Runtime, "{op}: {} elements are to be set but the source has {}", starts[n], src.numel());
     }
+    if starts[n] == 0 {
+        return Ok(());
+    }
     let (d, s, stride) = (View::new(&dst), Ptr(src.ptr), src.strides[0]);
     by_size!(dst.dtype.size(), |T| {
         parallel(n, total as u64, &|c| {
-            let mut mb = [0u8; BATCH];
+            let (mut mb, mut found) = ([0u8; BATCH], [0u16; BATCH]);
             let (mut i, end) = (c * each, total.min((c + 1) * each));
             let (mut at, last) = (starts[c], starts[c + 1]);
             while i < end {
@@ -142,18 +161,24 @@ pub fn scatter(dst: Arr, src: Arr, mask: Arr) -> Result<()> {
                 unsafe { m.load(i, k, mb.as_mut_ptr()) };
                 let mut j = 0;
                 for_runs(d.shape, d.strides, i, k, |off, step, len| {
-                    for q in 0..len {
-                        if mb[j] != 0 && at < last {
-                            // SAFETY: a position of this chunk in dst, and at < last <= src.numel().
-                            unsafe {
-                                let v = s.get().cast::<T>().offset(at as isize * stride).read_unaligned();
-                                let to = d.ptr.get().cast::<T>().offset(off + q as isize * step);
-                                to.write_unaligned(v);
-                            }
-                            at += 1;
-                        }
-                        j += 1;
+                    // Written always, kept if set: no branch on random masks.
+                    let mut m = 0;
+                    for (q, &hit) in mb[j..j + len].iter().enumerate() {
+                        found[m] = q as u16;
+                        m += (hit != 0) as usize;
                     }
+                    let m = m.min(last - at);
+                    for (t, &q) in found[..m].iter().enumerate() {
+                        // SAFETY: a position of this chunk in dst, and one below `last`, which is at
+                        // most the source's length.
+                        unsafe {
+                            let v = s.get().cast::<T>().offset((at + t) as isize * stride).read_unaligned();
+                            let to = d.ptr.get().cast::<T>().offset(off + q as isize * step);
+                            to.write_unaligned(v);
+                        }
+                    }
+                    at += m;
+                    j += len;
                 });
                 i += k;
             }

@@ -3,8 +3,9 @@
 //! Indices are copied in batches, checked there, and used from there: another thread that writes the
 //! index tensor meanwhile costs a wrong value or an error, never memory safety.
 
-mod elem;
+pub(crate) mod elem;
 mod gather;
+mod line;
 mod mask;
 mod select;
 mod take;
@@ -115,6 +116,14 @@ impl Bad {
     fn all(&self, idx: &mut [i64], size: usize, dim: usize, wrap: bool) -> bool {
         let worst = idx.iter().fold(0, |m, &i| m.max(i as u64));
         worst < size as u64 || self.mend(idx, size, dim, wrap)
+    }
+    /// One index outside: the position it stands for, or [`NOWHERE`].
+    #[cold]
+    #[inline(never)]
+    fn one(&self, at: i64, size: usize, dim: usize, wrap: bool) -> i64 {
+        let mut at = [at];
+        self.mend(&mut at, size, dim, wrap);
+        at[0]
     }
     #[cold]
     fn mend(&self, idx: &mut [i64], size: usize, dim: usize, wrap: bool) -> bool {

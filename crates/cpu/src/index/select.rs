@@ -1,12 +1,17 @@
 //! One index tensor along one dimension: `index_select` and its stores (embedding, `index_add`).
 
 use super::elem::{Meet, check, meet_run, meeting, move_run};
+use super::line::{self, Check, Steps, line};
 use super::{BATCH, Bad, Batch, Indices, NOWHERE, Nest, cost, wide};
 use crate::by_size;
+use crate::copy::stream;
 use crate::pool::{chunks, parallel};
 use crate::strided::Ptr;
 use pyrite_core::backend::Scatter;
 use pyrite_core::{Arr, Kind, Result, bail, match_dtype};
+
+/// Results from here on are written past the caches.
+const STREAM_BYTES: usize = 16 << 20;
 
 /// What both directions share: `a` is the array with positions `0..k` along `dim`, `b` the indexed one.
 struct Plan {
@@ -59,7 +64,17 @@ pub fn select(dst: Arr, src: Arr, idx: Arr, dim: usize) -> Result<()> {
     let (ix, bad) = (Indices::new(op, &idx)?, Bad::new());
     let total = p.rest.len() * p.k;
     let size = dst.dtype.size();
+    if p.run == 1 {
+        return singles(&p, ix, bad, &dst, &src, dim);
+    }
     let (n, each) = chunks(total, 1 + 2048 / p.run.max(1));
+    // Rows that only pass through: beside the caches, where each starts at a line of its own.
+    let bytes = p.run * size;
+    let past = total * bytes >= STREAM_BYTES
+        && bytes >= 512
+        && bytes.is_multiple_of(64)
+        && (dst.ptr as usize).is_multiple_of(64)
+        && dst.strides.iter().all(|s| (s * size as isize).rem_euclid(64) == 0 || *s == 1);
     let (dst, src) = (Ptr(dst.ptr), Ptr(src.ptr));
     by_size!(size, |T| {
         parallel(n, cost(total, p.run * size), &|c| {
@@ -84,8 +99,8 @@ pub fn select(dst: Arr, src: Arr, idx: Arr, dim: usize) -> Result<()> {
                                 if fine || at != NOWHERE {
                                     let (to, from) =
                                         (d.offset(j as isize * p.sa), s.offset(at as isize * p.sb));
-                                    if p.run == 1 {
-                                        to.write_unaligned(from.read_unaligned());
+                                    if past {
+                                        stream(to.cast(), from.cast(), bytes);
                                     } else {
                                         move_run(to, 1, from, 1, p.run);
                                     }
@@ -95,10 +110,71 @@ pub fn select(dst: Arr, src: Arr, idx: Arr, dim: usize) -> Result<()> {
                         i += last - first;
                     }
                 },
-            )
+            );
+            if past {
+                crate::simd::fence();
+            }
         })
     });
     bad.result(op, Kind::Index)
+}
+
+/// `select` of single elements, row by row.
+fn singles(p: &Plan, ix: Indices, bad: Bad, dst: &Arr, src: &Arr, dim: usize) -> Result<()> {
+    let (rows, size) = (p.rest.len(), dst.dtype.size());
+    let check = Check { bad: &bad, size: p.size, dim, wrap: false };
+    // SAFETY: `plan` compared the index's length.
+    let list = if rows > 1 { unsafe { line::list(ix, p.si, p.k, check) } } else { None };
+    // Pieces of rows, so that one long row is shared too.
+    let (parts, len) = if rows < 16 { chunks(p.k, 2048) } else { (1, p.k) };
+    let jobs = rows * parts;
+    let (n, each) = chunks(jobs, 1 + 2048 / len.max(1));
+    let (d, s) = (Ptr(dst.ptr), Ptr(src.ptr));
+    let t = Steps { a: p.sa, b: 0, along: p.sb, i: p.si };
+    by_size!(size, |T| {
+        parallel(n, cost(rows * p.k, size), &|c| {
+            for job in c * each..jobs.min((c + 1) * each) {
+                let [oa, ob] = p.rest.offset(job / parts);
+                let from = job % parts * len;
+                let m = len.min(p.k - from);
+                // SAFETY: positions inside both arrays, the indexed one checked by `line`.
+                unsafe {
+                    let d = d.get().cast::<T>().offset(oa + from as isize * p.sa);
+                    let s = s.get().cast::<T>().offset(ob);
+                    match &list {
+                        Some(at) if (p.sa, p.sb) == (1, 1) => spread(d, 1, s, 1, &at[from..from + m]),
+                        Some(at) => spread(d, p.sa, s, p.sb, &at[from..from + m]),
+                        None => line(
+                            ix,
+                            from as isize * p.si,
+                            t,
+                            m,
+                            check,
+                            s,
+                            #[inline(always)]
+                            |a, b| d.offset(a).write_unaligned(s.offset(b).read_unaligned()),
+                        ),
+                    }
+                }
+            }
+        })
+    });
+    bad.result("index_select", Kind::Index)
+}
+
+/// `d[j] = s[at[j]]` for checked positions.
+/// # Safety
+/// All of them exist.
+#[inline(always)]
+unsafe fn spread<T: Copy>(d: *mut T, sd: isize, s: *const T, ss: isize, at: &[u32]) {
+    for (j, at) in at.iter().enumerate() {
+        // SAFETY: the caller's promise. Volatile keeps the compiler from gather instructions, which
+        // take longer than single loads.
+        unsafe {
+            let at = std::ptr::from_ref(at).read_volatile() as isize;
+            d.offset(j as isize * sd).write_unaligned(s.offset(at * ss).read_unaligned());
+        }
+    }
 }
 
 pub fn into(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result<()> {

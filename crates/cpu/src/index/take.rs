@@ -1,6 +1,7 @@
 //! Advanced indexing: one index tensor for each of the leading dimensions.
 
 use super::elem::{Meet, check, meet_run, meeting, move_run};
+use super::line::{Check, Steps, line};
 use super::{BATCH, Bad, Batch, Indices, NOWHERE, Nest, cost, wide};
 use crate::by_size;
 use crate::pool::{chunks, parallel};
@@ -113,22 +114,24 @@ impl Plan<'_> {
 }
 
 impl Simple {
-    /// Calls `f(offset in a, offset in b)` for positions `i..end`.
+    /// Calls `f(offset in a, offset in b)` for positions `i..end`; `b` is the indexed array.
     #[inline(always)]
-    fn each(&self, mut i: usize, end: usize, bad: &Bad, mut f: impl FnMut(isize, isize)) {
-        let mut buf: Batch = [0; BATCH];
+    fn each<T>(&self, i: usize, end: usize, bad: &Bad, b: *const T, mut f: impl FnMut(isize, isize)) {
         let [ti, ta, tb] = self.steps;
-        while i < end {
-            let m = BATCH.min(end - i);
-            // SAFETY: positions of the index tensor.
-            unsafe { self.ix.read(i as isize * ti, ti, m, &mut buf) };
-            let fine = bad.all(&mut buf[..m], self.size, self.dim, true);
-            for (j, &at) in buf[..m].iter().enumerate() {
-                if fine || at != NOWHERE {
-                    f((i + j) as isize * ta, at as isize * tb);
-                }
-            }
-            i += m;
+        let check = Check { bad, size: self.size, dim: self.dim, wrap: true };
+        let (t, first) = (Steps { a: ta, b: 0, along: tb, i: ti }, i as isize);
+        // SAFETY: positions of the index tensor.
+        unsafe {
+            line(
+                self.ix,
+                first * ti,
+                t,
+                end.saturating_sub(i),
+                check,
+                b,
+                #[inline(always)]
+                |oa, ob| f(first * ta + oa, ob),
+            )
         }
     }
 }
@@ -155,6 +158,7 @@ pub fn take(dst: Arr, src: Arr, idx: &[Arr], dims: &[usize]) -> Result<()> {
                             i,
                             end,
                             &bad,
+                            s,
                             #[inline(always)]
                             |oa, ob| {
                                 // SAFETY: offsets of positions inside the arrays, indices checked.
@@ -217,6 +221,7 @@ pub fn put(dst: Arr, src: Arr, idx: &[Arr], dims: &[usize], how: Scatter) -> Res
                                     0,
                                     p.positions,
                                     &bad,
+                                    d,
                                     #[inline(always)]
                                     |oa, ob| {
                                         // SAFETY: as in `take`; this is the only chunk.

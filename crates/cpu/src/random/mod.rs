@@ -146,8 +146,10 @@ unsafe fn whole<T: Drawn>(dist: Random, g: &Group, out: *mut T) {
             let (one, zero) = (T::of_int(1), T::ZERO);
             let limit = below(p);
             for k in 0..4 {
+                // A copy that no store can change: the loop becomes vectors.
+                let row = g.0[k];
                 for l in 0..16 {
-                    let hit = limit.is_some_and(|t| g.0[k][l] <= t);
+                    let hit = limit.is_some_and(|t| row[l] <= t);
                     put(k * 16 + l, if hit { one } else { zero });
                 }
             }
@@ -156,19 +158,37 @@ unsafe fn whole<T: Drawn>(dist: Random, g: &Group, out: *mut T) {
             let n = hi.wrapping_sub(lo) as u64;
             if n <= 1 << 16 {
                 for k in 0..4 {
+                    let row = g.0[k];
                     for l in 0..16 {
-                        let v = (g.0[k][l] as u64 * n) >> 32;
+                        let v = (row[l] as u64 * n) >> 32;
                         put(k * 16 + l, T::of_int(lo + v as i64));
                     }
                 }
-            } else {
-                for h in 0..2 {
+                return;
+            }
+            const ALL: u64 = i64::MAX as u64;
+            for h in 0..2 {
+                let (high, low) = (g.0[2 * h], g.0[2 * h + 1]);
+                let mut drawn = [0u64; 16];
+                if n < 1 << 32 {
                     for l in 0..16 {
-                        let (x1, x0) = (g.0[2 * h][l] as u64, g.0[2 * h + 1][l] as u64);
-                        let v =
-                            if n < 1 << 32 { (x1 * n + ((x0 * n) >> 32)) >> 32 } else { (x1 << 32 | x0) % n };
-                        put(h * 16 + l, T::of_int(lo.wrapping_add(v as i64)));
+                        let (x1, x0) = (high[l] as u64, low[l] as u64);
+                        drawn[l] = (x1 * n + ((x0 * n) >> 32)) >> 32;
                     }
+                } else if n == ALL {
+                    // The remainder by 2^63 - 1 (what permutations draw) without a division.
+                    for l in 0..16 {
+                        let x = (high[l] as u64) << 32 | low[l] as u64;
+                        let v = (x & ALL) + (x >> 63);
+                        drawn[l] = if v >= ALL { v - ALL } else { v };
+                    }
+                } else {
+                    for l in 0..16 {
+                        drawn[l] = ((high[l] as u64) << 32 | low[l] as u64) % n;
+                    }
+                }
+                for l in 0..16 {
+                    put(h * 16 + l, T::of_int(lo.wrapping_add(drawn[l] as i64)));
                 }
             }
         }

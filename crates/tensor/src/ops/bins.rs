@@ -161,7 +161,7 @@ fn isin(elements: Operand, test: Operand, invert: bool) -> Result<Tensor> {
 }
 
 /// Sums `weights` (or ones) into `n` bins. Positions are int64 in range; the order is theirs.
-fn count(at: &Tensor, weights: Option<&Tensor>, n: usize, dtype: DType) -> Result<Tensor> {
+pub(super) fn count(at: &Tensor, weights: Option<&Tensor>, n: usize, dtype: DType) -> Result<Tensor> {
     let y = Tensor::zeros(&[n], dtype, at.device())?;
     if at.numel() > 0 {
         let one = Tensor::full(&[], Scalar::Int(1), dtype, at.device())?;
@@ -242,18 +242,16 @@ fn histc(t: &Tensor, bins: i64, min: f64, max: f64) -> Result<Tensor> {
     let float = |v: f64| Operand::Number(Scalar::Float(v));
     let width = if wide == DType::F32 { (hi as f32 - lo as f32) as f64 } else { hi - lo };
     let pos = super::mul(&super::sub(&x, float(lo))?, float(bins as f64))?;
-    let at = super::to_dtype(&super::div(&pos, float(width))?, DType::I64)?;
-    let at = super::minimum(&at, &Tensor::scalar(Scalar::Int(bins - 1), DType::I64, t.device())?)?;
+    // Positions as narrow as the number of bins allows: half the memory.
+    let index = if bins < 1 << 30 { DType::I32 } else { DType::I64 };
+    let number = |v: i64| Tensor::scalar(Scalar::Int(v), index, t.device());
+    let at = super::to_dtype(&super::div(&pos, float(width))?, index)?;
+    let at = super::minimum(&at, &number(bins - 1)?)?;
     // What is outside, NaN included, goes to a bin of its own.
     let inside = super::logical_and(&super::ge(&x, float(lo))?, &super::le(&x, float(hi))?)?;
     let at = super::where_(&inside, &at, Operand::Number(Scalar::Int(bins)))?;
     let n = usize::try_from(bins).unwrap_or(usize::MAX).saturating_add(1);
-    let y = count(
-        &super::maximum(&at, &Tensor::scalar(Scalar::Int(0), DType::I64, t.device())?)?,
-        None,
-        n,
-        DType::I64,
-    )?;
+    let y = count(&super::maximum(&at, &number(0)?)?, None, n, DType::I64)?;
     super::to_dtype(&super::narrow(&y, 0, 0, bins)?, t.dtype())
 }
 

@@ -64,8 +64,10 @@ fn repeated(times: &Tensor, n: usize, size: Option<i64>) -> Result<Tensor> {
         list.len()
     );
     ensure!(list.iter().all(|r| *r >= 0), Runtime, "repeats can not be negative");
-    let each = |i: usize| if list.len() == 1 { list[0] } else { list[i] } as u128;
-    let total: u128 = (0..n).map(each).sum();
+    let total = match list[..] {
+        [r] => r as u128 * n as u128,
+        _ => list.iter().map(|r| *r as u128).sum(),
+    };
     ensure!(
         total <= (isize::MAX / 8) as u128,
         OutOfMemory,
@@ -80,13 +82,23 @@ fn repeated(times: &Tensor, n: usize, size: Option<i64>) -> Result<Tensor> {
     // Allocates through the library, whose errors are values.
     let y = Tensor::empty(&[total as usize], DType::I64, Device::Cpu)?;
     let p = y.ptr().cast::<i64>();
+    let total = total as usize;
+    // The first few are written always, where there is room behind: no branch on short random repeats.
+    const FEW: usize = 4;
     let mut at = 0;
     for i in 0..n {
-        for _ in 0..each(i) {
-            // SAFETY: the repeats sum up to the length of `y`, which is ours alone.
-            unsafe { *p.add(at) = i as i64 };
-            at += 1;
+        let r = if list.len() == 1 { list[0] } else { list[i] } as usize;
+        let mut done = 0;
+        if at + FEW <= total {
+            // SAFETY: `y` has `total` elements and is ours alone; what is too much is overwritten next.
+            unsafe { p.add(at).cast::<[i64; FEW]>().write_unaligned([i as i64; FEW]) };
+            done = FEW;
         }
+        for j in done..r {
+            // SAFETY: the repeats sum up to the length of `y`.
+            unsafe { p.add(at + j).write(i as i64) };
+        }
+        at += r;
     }
     super::to_device(&y, times.device())
 }

@@ -74,7 +74,9 @@ fn backward(kind: Distance, g: &Tensor, y: &Tensor, x1: &Tensor, x2: &Tensor) ->
 fn backward_recorded(p: f64, g: &Tensor, y: &Tensor, x1: &Tensor, x2: &Tensor) -> Result<Tensor> {
     let at_zero = ops::eq(&y.detach(), 0.0)?;
     if p == 2.0 {
-        let ratio = ops::masked_fill(&ops::div(g, y)?, &at_zero, number(0.0))?;
+        // Filled before the quotient too: its own derivative at 0 is not finite.
+        let far = ops::masked_fill(y, &at_zero, number(1.0))?;
+        let ratio = ops::masked_fill(&ops::div(g, &far)?, &at_zero, number(0.0))?;
         let own = ops::mul(x1, &ops::sum(&ratio, Some(&[-1]), true, None)?)?;
         return ops::sub(&own, &mm(&ratio, x2)?);
     }

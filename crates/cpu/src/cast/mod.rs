@@ -4,10 +4,13 @@
 //! indefinite" (the smallest i32 or i64, cut to narrower types); anything non-zero, NaN included, is
 //! true; a complex number loses its imaginary part.
 
-use crate::simd::{Arch, ArchKernel, F32Lanes, Isa, Lanes, dispatch, isa};
+mod half;
+
+use crate::simd::{Arch, ArchKernel, dispatch};
 use pyrite_core::dtype::{Bool8, Complex, DType};
 use pyrite_core::half::{bf16, f16};
 use pyrite_core::match_dtype;
+use std::marker::PhantomData;
 
 /// Converts `n` contiguous elements.
 ///
@@ -67,11 +70,14 @@ macro_rules! float {
             #[inline(always)]
             fn to_i32(self) -> i32 {
                 // -2^31 itself fails the test and gives the same value.
-                if self.abs() < 2147483648.0 { self as i32 } else { i32::MIN }
+                // SAFETY: what is cut off is in range by the comparison. (`as` would test again, which
+                // keeps loops from the machine's conversion.)
+                if self.abs() < 2147483648.0 { unsafe { self.to_int_unchecked() } } else { i32::MIN }
             }
             #[inline(always)]
             fn to_i64(self) -> i64 {
-                if self.abs() < 9223372036854775808.0 { self as i64 } else { i64::MIN }
+                // SAFETY: as above.
+                if self.abs() < 9223372036854775808.0 { unsafe { self.to_int_unchecked() } } else { i64::MIN }
             }
             #[inline(always)]
             fn to_u64(self) -> u64 {
@@ -221,88 +227,28 @@ unsafe fn run<D: Dst, S: Src>(n: usize, dst: *mut u8, src: *const u8) {
     }
 }
 
-unsafe fn plain<D: Dst, S: Src>(n: usize, dst: *mut u8, src: *const u8) {
-    // SAFETY: the caller's promise is the same.
-    unsafe { run::<D, S>(n, dst, src) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-unsafe fn avx2<D: Dst, S: Src>(n: usize, dst: *mut u8, src: *const u8) {
-    // SAFETY: the caller's promise is the same.
-    unsafe { run::<D, S>(n, dst, src) }
-}
-
-/// The half formats by the conversion instructions of the machine.
-struct Half {
+/// `run`, compiled for each instruction set.
+struct Loop<D, S> {
     n: usize,
     dst: *mut u8,
     src: *const u8,
-    brain: bool,
-    widen: bool,
+    types: PhantomData<(D, S)>,
 }
-
-impl ArchKernel for Half {
+impl<D: Dst, S: Src> ArchKernel for Loop<D, S> {
     type Out = ();
     #[inline(always)]
     fn run<A: Arch>(self) {
-        let Half { n, dst, src, brain, widen } = self;
-        let w = A::F32::N;
-        let mut i = 0;
-        let mut bits = [0u16; 16];
-        while i < n {
-            let m = w.min(n - i);
-            // SAFETY: elements i..i+m exist on both sides by the contract of `Cast`; the last, short
-            // group goes through `bits`, which holds at least N = 16 elements.
-            unsafe {
-                if widen {
-                    let mut p = (src as *const u16).add(i);
-                    if m < w {
-                        p.copy_to_nonoverlapping(bits.as_mut_ptr(), m);
-                        p = bits.as_ptr();
-                    }
-                    let v = if brain { A::F32::load_bf16(p) } else { A::F32::load_f16(p) };
-                    v.store_partial((dst as *mut f32).add(i), m);
-                } else {
-                    let v = A::F32::load_partial((src as *const f32).add(i), m, 0.0);
-                    let end = (dst as *mut u16).add(i);
-                    let p = if m < w { bits.as_mut_ptr() } else { end };
-                    if brain {
-                        v.store_bf16(p)
-                    } else {
-                        v.store_f16(p)
-                    }
-                    if m < w {
-                        bits.as_ptr().copy_to_nonoverlapping(end, m);
-                    }
-                }
-            }
-            i += m;
-        }
+        // SAFETY: the promise of `Cast`, passed on.
+        unsafe { run::<D, S>(self.n, self.dst, self.src) }
     }
 }
-
-macro_rules! half_cast {
-    ($($name:ident $brain:literal $widen:literal)*) => { $(
-        unsafe fn $name(n: usize, dst: *mut u8, src: *const u8) {
-            dispatch(Half { n, dst, src, brain: $brain, widen: $widen })
-        }
-    )* };
+unsafe fn looped<D: Dst, S: Src>(n: usize, dst: *mut u8, src: *const u8) {
+    dispatch(Loop::<D, S> { n, dst, src, types: PhantomData })
 }
-half_cast!(f16_f32 false true bf16_f32 true true f32_f16 false false f32_bf16 true false);
 
 unsafe fn bytes<const SIZE: usize>(n: usize, dst: *mut u8, src: *const u8) {
     // SAFETY: the caller promises n elements of SIZE bytes; `copy` allows equal pointers.
     unsafe { src.copy_to(dst, n * SIZE) }
-}
-
-fn pick<D: Dst, S: Src>(wide: bool) -> Cast {
-    #[cfg(target_arch = "x86_64")]
-    if wide {
-        return avx2::<D, S>;
-    }
-    let _ = wide;
-    plain::<D, S>
 }
 
 /// The loop from `src` to `dst`; a plain copy if they are the same.
@@ -318,14 +264,28 @@ pub fn cast(dst: DType, src: DType) -> Cast {
         };
     }
     match (dst, src) {
-        (F32, F16) => return f16_f32,
-        (F32, BF16) => return bf16_f32,
-        (F16, F32) => return f32_f16,
-        (BF16, F32) => return f32_bf16,
+        (F32, F16) => return half::f16_f32,
+        (F32, BF16) => return half::bf16_f32,
+        (F16, F32) => return half::f32_f16,
+        (BF16, F32) => return half::f32_bf16,
+        (F16, BF16) => return half::between::<f16, bf16>,
+        (BF16, F16) => return half::between::<bf16, f16>,
+        // The loops in between would convert the half format one by one.
+        (F16, _) if !src.is_complex() => {
+            return match_dtype!(real, src, |S| half::narrow::<f16, S>, else looped::<f16, Bool8>);
+        }
+        (BF16, _) if !src.is_complex() => {
+            return match_dtype!(real, src, |S| half::narrow::<bf16, S>, else looped::<bf16, Bool8>);
+        }
+        (_, F16) if !dst.is_complex() => {
+            return match_dtype!(real, dst, |D| half::widen::<D, f16>, else looped::<Bool8, f16>);
+        }
+        (_, BF16) if !dst.is_complex() => {
+            return match_dtype!(real, dst, |D| half::widen::<D, bf16>, else looped::<Bool8, bf16>);
+        }
         _ => (),
     }
-    let wide = isa() >= Isa::Avx2;
-    match_dtype!(all, dst, |D| match_dtype!(all, src, |S| pick::<D, S>(wide)))
+    match_dtype!(all, dst, |D| match_dtype!(all, src, |S| looped::<D, S>))
 }
 
 #[cfg(test)]
