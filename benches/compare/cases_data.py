@@ -33,7 +33,12 @@ def moving(group, target, prefix, sizes, **makers):
     sort_i64=lambda lib, x, k, few: lambda: k.sort(),
 )  # fmt: skip
 @moving(
-    "sort and search", 1, "1e6_", {"topk_10": 4 * M, "median": 4 * M, "kthvalue": 4 * M, "isin_100": 9 * M},
+    "sort and search", 1, "1e6_",
+    {
+        "topk_10": 4 * M, "topk_1000": 4 * M, "median": 4 * M, "kthvalue": 4 * M, "quantile": 4 * M, "unique": 16 * M,
+        "unique_of_few": 16 * M, "unique_consecutive": 16 * M, "randperm": 8 * M, "searchsorted": 12 * M,
+        "isin_100": 9 * M, "bincount": 8 * M, "histc": 4 * M,
+    },
     topk_10=lambda lib, x, k, few: lambda: x.topk(10),
     topk_1000=lambda lib, x, k, few: lambda: x.topk(1000),
     median=lambda lib, x, k, few: lambda: x.median(),
@@ -59,7 +64,7 @@ def one_million_to_sort(lib):
     sort_0=lambda lib, x: lambda: x.sort(0),
 )  # fmt: skip
 @moving(
-    "sort and search", 1, "rows_", {"topk_1": 16 * M, "median_1": 16 * M},
+    "sort and search", 1, "rows_", {"topk_1": 17 * M, "median_1": 17 * M, "mode_1": 17 * M},
     topk_1=lambda lib, x: lambda: x.topk(10, 1),
     median_1=lambda lib, x: lambda: x.median(1),
     mode_1=lambda lib, x: lambda: x.mode(1),

@@ -77,8 +77,9 @@ fn fold<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T, join: impl Fn(T, T) ->
     for (l, (x, y)) in ra.iter().zip(rb).enumerate() {
         lanes[l] = f(lanes[l], (*x - *y).size());
     }
-    let h = [0, 1, 2, 3].map(|l| join(lanes[l], lanes[l + 4]));
-    join(join(h[0], h[2]), join(h[1], h[3]))
+    // Written out: a call of a closure here would keep the partial results in memory.
+    let [a, b, c, d, e, f, g, h] = lanes;
+    join(join(join(a, e), join(c, g)), join(join(b, f), join(d, h)))
 }
 
 #[inline(always)]
