@@ -253,3 +253,32 @@ def test_set_converts_the_dtype():
     t[1] = 2.9
     t[2] = torch.tensor(3.7, dtype=torch.float64)
     assert t.tolist() == [0, 2, 3]
+
+
+WRITES = {
+    "scatter": lambda t, i, v: t.scatter_(0, i[:, None].expand(-1, 3), v),
+    "scatter_add": lambda t, i, v: t.scatter_add_(0, i[:, None].expand(-1, 3), v),
+    "scatter_reduce": lambda t, i, v: t.scatter_reduce_(0, i[:, None].expand(-1, 3), v, "amax"),
+    "index_add": lambda t, i, v: t.index_add_(0, i, v),
+    "index_copy": lambda t, i, v: t.index_copy_(0, i, v),
+    "index_fill": lambda t, i, v: t.index_fill_(0, i, -1.0),
+    "put": lambda t, i, v: t.put_(i * 3, v[:, 0]),
+    "index_put": lambda t, i, v: t.index_put_((i,), v),
+    "index_put of two": lambda t, i, v: t.index_put_((i, i % 3), v[:, 0]),
+    "index_put, added": lambda t, i, v: t.index_put_((i,), v, accumulate=True),
+    "x[index] = value": lambda t, i, v: t.__setitem__(i, v),
+}
+
+
+@pytest.mark.pyrite
+@pytest.mark.parametrize("n", [6, 30_000])
+@pytest.mark.parametrize("name", sorted(WRITES))
+def test_a_bad_index_leaves_the_tensor_as_it_was(name, n):
+    t = torch.arange(3.0 * n).reshape(n, 3)
+    before = t.clone()
+    for bad in (n, -n - 1, 2**40):
+        i = torch.arange(n)
+        i[-1] = bad
+        with pytest.raises((IndexError, RuntimeError), match="out of (bounds|range)|index"):
+            WRITES[name](t, i, -torch.ones(n, 3))
+        assert torch.equal(t, before)

@@ -17,7 +17,7 @@ pub(crate) unsafe fn cholesky<T: Field>(a: Mat) -> usize {
         // SAFETY: all indices are below n.
         unsafe {
             let d = (*a.at::<T>(k, k)).re();
-            if d.is_nan() || d <= 0.0 {
+            if !d.is_finite() || d <= 0.0 {
                 return k + 1;
             }
             let root = T::of(d.sqrt(), 0.0);

@@ -2,7 +2,7 @@
 
 use super::elem::{Meet, check, meeting};
 use super::line::{Check, Steps, line};
-use super::{Bad, Indices, cost, wide};
+use super::{Bad, Indices, beforehand, cost, wide};
 use crate::by_size;
 use crate::pool::{chunks, parallel};
 use crate::strided::{Ptr, offset};
@@ -134,6 +134,7 @@ pub fn gather(dst: Arr, src: Arr, idx: Arr, dim: usize) -> Result<()> {
 pub fn scatter(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result<()> {
     check("scatter", &dst, &src, how)?;
     let g = grid("scatter", &src, &dst, &idx, dim)?;
+    beforehand::check("scatter", Kind::Runtime, &idx, g.size, dim, false)?;
     let (ix, bad) = (Indices::new("scatter", &idx)?, Bad::new());
     let check = Check { bad: &bad, size: g.size, dim, wrap: false };
     let (d, s) = (Ptr(dst.ptr), Ptr(src.ptr));

@@ -3,6 +3,7 @@
 //! Indices are copied in batches, checked there, and used from there: another thread that writes the
 //! index tensor meanwhile costs a wrong value or an error, never memory safety.
 
+mod beforehand;
 pub(crate) mod elem;
 mod gather;
 mod line;

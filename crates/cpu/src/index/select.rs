@@ -2,7 +2,7 @@
 
 use super::elem::{Meet, check, meet_run, meeting, move_run};
 use super::line::{self, Check, Steps, line};
-use super::{BATCH, Bad, Batch, Indices, NOWHERE, Nest, cost, wide};
+use super::{BATCH, Bad, Batch, Indices, NOWHERE, Nest, beforehand, cost, wide};
 use crate::by_size;
 use crate::copy::stream;
 use crate::pool::{chunks, parallel};
@@ -181,6 +181,7 @@ pub fn into(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result<()
     let op = "index_put along a dimension";
     check(op, &dst, &src, how)?;
     let p = plan(op, &src, &dst, &idx, dim)?;
+    beforehand::check(op, Kind::Index, &idx, p.size, dim, false)?;
     let (ix, bad) = (Indices::new(op, &idx)?, Bad::new());
     // Equal indices meet in one destination, so chunks are made of the other dimensions, or, where
     // those are few and rows long enough to pay for reading the index again, of ranges of

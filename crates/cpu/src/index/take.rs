@@ -2,7 +2,7 @@
 
 use super::elem::{Meet, check, meet_run, meeting, move_run};
 use super::line::{Check, Steps, line};
-use super::{BATCH, Bad, Batch, Indices, NOWHERE, Nest, cost, wide};
+use super::{BATCH, Bad, Batch, Indices, NOWHERE, Nest, beforehand, cost, wide};
 use crate::by_size;
 use crate::pool::{chunks, parallel};
 use crate::strided::{Ptr, for_runs, uniform};
@@ -199,6 +199,10 @@ impl<'a, 'b> Shared<'a, 'b> {
 pub fn put(dst: Arr, src: Arr, idx: &[Arr], dims: &[usize], how: Scatter) -> Result<()> {
     check("index_put", &dst, &src, how)?;
     let p = plan("index_put", &src, &dst, idx, dims)?;
+    for (d, i) in idx.iter().enumerate() {
+        let dim = dims.get(d).copied().unwrap_or(d);
+        beforehand::check("index_put", Kind::Index, i, dst.shape[d], dim, true)?;
+    }
     let bad = Bad::new();
     let rest = p.rest.len();
     // Equal positions meet in one destination: chunks are parts of the rest, never of the positions.
