@@ -279,6 +279,6 @@ def test_a_bad_index_leaves_the_tensor_as_it_was(name, n):
     for bad in (n, -n - 1, 2**40):
         i = torch.arange(n)
         i[-1] = bad
-        with pytest.raises((IndexError, RuntimeError), match="out of (bounds|range)|index"):
+        with pytest.raises((IndexError, RuntimeError), match="index"):
             WRITES[name](t, i, -torch.ones(n, 3))
         assert torch.equal(t, before)

@@ -830,3 +830,14 @@ def test_elements_whose_squares_leave_the_range(dtype, rank):
         product = torch.linalg.householder_product
         assert (product(packed, tau) - product(*plain))[:, :rank].abs().max() <= 40 * eps
         assert (packed.triu() / k - plain[0].triu()).abs().max() <= 40 * eps * size
+
+
+def test_einsum_of_one_operand_sums_as_sum_does():
+    for dtype in (torch.bool, torch.int32, torch.uint8):
+        x = torch.tensor([[1, 1, 0], [0, 1, 1], [1, 1, 1]]).to(dtype)
+        for equation, expected in (("ij->", 7), ("ij->i", [2, 2, 3]), ("ii->", 3)):
+            got = torch.einsum(equation, x)
+            assert got.dtype == torch.int64 and got.tolist() == expected
+        assert torch.einsum("ij->ji", x).dtype == torch.einsum("ij,ij->ij", x, x).dtype == dtype
+    b = torch.tensor([True, False])
+    assert torch.einsum("i,j->ij", b, b).tolist() == [[True, False], [False, False]]

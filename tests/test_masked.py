@@ -98,3 +98,13 @@ def test_running_sums_of_integers_keep_their_dtype():
     assert total.dtype == torch.int32 and total.tolist() == [1, 1, 4]
     assert torch.masked.cumprod(x, 0, mask=mask).dtype == torch.int32
     assert torch.masked.cumsum(x > 1, 0).dtype == torch.int64
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_variance_of_complex(unbiased):
+    x = np.random.default_rng(0).standard_normal((4, 5)) + 1j * np.random.default_rng(1).standard_normal((4, 5))
+    mask = np.random.default_rng(2).random((4, 5)) < 0.8
+    expected = [row[m].var(ddof=int(unbiased)) for row, m in zip(x, mask, strict=True)]
+    t, m = torch.from_numpy(x), torch.from_numpy(mask)
+    np.testing.assert_allclose(torch.masked.var(t, 1, mask=m, unbiased=unbiased).numpy(), expected)
+    np.testing.assert_allclose(torch.masked.std(t, 1, mask=m, unbiased=unbiased).numpy(), np.sqrt(expected))

@@ -799,3 +799,9 @@ def test_depthwise_gradients_of_expanded_and_dense_seeds(shape, kernel, options,
     for dx, dw in grads:
         near(dw, want, tol)
         near(dx, grads[1][0].double().numpy(), tol)
+
+
+def test_padding_of_booleans_is_true_unless_it_is_zero():
+    x = torch.zeros(2, dtype=torch.bool)
+    assert F.pad(x, (1, 0), value=0.5).tolist() == [True, False, False]
+    assert F.pad(~x, (1, 0), value=0.0).tolist() == [False, True, True]

@@ -195,11 +195,11 @@ def _variance(name, input, dim, unbiased, correction, keepdim, dtype, mask):
     x = input.to(_floating(input, dtype))
     dims = _dims(input, dim)
     mask = _mask(name, x, mask)
-    count = _count(x, dims, True, mask).to(x.dtype)
+    count = _count(x, dims, True, mask).to(x.real.dtype)
     center = sum(x, dims, keepdim=True, mask=mask) / count
     gap = x - center
     gap = gap if mask is None else gap.masked_fill(~mask, 0)
-    total = _C.sum(gap * gap, dims, bool(keepdim))
+    total = _C.sum(gap * gap.conj(), dims, bool(keepdim))
     count = count.reshape(total.shape)
     return total / (count - correction).clamp(min=0)
 

@@ -158,6 +158,17 @@ pub(super) fn in_place(
 
 pub fn index_add(t: &Tensor, dim: i64, idx: &Tensor, src: &Tensor, alpha: Scalar) -> Result<Tensor> {
     let d = check_select_into("index_add", t, dim, idx, src)?;
+    let alpha = match alpha {
+        Scalar::Float(a) if !src.dtype().is_differentiable() => {
+            ensure!(
+                a.fract() == 0.0,
+                Runtime,
+                "index_add: For integral input tensors, argument alpha must not be a floating point number."
+            );
+            Scalar::Int(a as i64)
+        }
+        a => a,
+    };
     let (t1, idx, src1) = (at_least_1d(t)?, at_least_1d(idx)?, at_least_1d(src)?);
     let y = on_copy(&t1, |y| {
         let scaled =

@@ -30,7 +30,7 @@ fn check_types(op: &str, ts: &[&Tensor]) -> Result<()> {
             t.device()
         );
     }
-    ensure!(!ts[0].dtype().is_bool(), Runtime, "\"{op}\" not implemented for 'Bool'");
+    ensure!(!ts[0].dtype().is_bool(), NotImplemented, "\"{op}\" not implemented for 'Bool'");
     Ok(())
 }
 

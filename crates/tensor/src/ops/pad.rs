@@ -60,6 +60,8 @@ pub fn pad(x: &Tensor, amounts: &[i64], value: f64) -> Result<Tensor> {
         if grown {
             let v = if x.dtype().is_float() || x.dtype().is_complex() {
                 Scalar::Float(value)
+            } else if x.dtype().is_bool() {
+                Scalar::Int((value != 0.0) as i64)
             } else {
                 Scalar::Int(value as i64)
             };

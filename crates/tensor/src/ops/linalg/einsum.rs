@@ -91,14 +91,16 @@ fn diagonals(mut p: Part) -> Result<Part> {
 }
 
 /// Sums over the labels that nobody else needs.
-fn drop_unused(p: Part, needed: impl Fn(u8) -> bool) -> Result<Part> {
+///
+/// Sums of one operand alone have the dtype of `sum`; before a product they keep the operand's.
+fn drop_unused(p: Part, alone: bool, needed: impl Fn(u8) -> bool) -> Result<Part> {
     let gone: SmallVec<[i64; 8]> =
         (0..p.labels.len()).filter(|i| !needed(p.labels[*i])).map(|i| i as i64).collect();
     if gone.is_empty() {
         return Ok(p);
     }
     let labels = p.labels.iter().copied().filter(|l| needed(*l)).collect();
-    Ok(Part { t: ops::sum(&p.t, Some(&gone), false, Some(p.t.dtype()))?, labels })
+    Ok(Part { t: ops::sum(&p.t, Some(&gone), false, (!alone).then(|| p.t.dtype()))?, labels })
 }
 
 fn size_of(p: &Part, l: u8) -> Option<usize> {
@@ -144,6 +146,10 @@ fn contract(a: Part, b: Part, needed: &dyn Fn(u8) -> bool) -> Result<Part> {
     let x = arranged(&a, [&batch, &left, &inner], &size, true)?;
     let y = arranged(&b, [&batch, &inner, &right], &size, true)?;
     let z = match batch.is_empty() {
+        // Nothing is summed: booleans, which have no matrix product, can be multiplied.
+        _ if inner.is_empty() && a.t.dtype() == DType::Bool && b.t.dtype() == DType::Bool => {
+            ops::mul(&x, &y)?
+        }
         true => ops::unsqueeze(&mm(&ops::squeeze(&x, Some(&[0]))?, &ops::squeeze(&y, Some(&[0]))?)?, 0)?,
         false => ops::matmul::bmm(&x, &y)?,
     };
@@ -288,13 +294,13 @@ pub(super) fn einsum(equation: &str, tensors: &[Tensor]) -> Result<Tensor> {
         let b = parts.remove(j);
         let a = parts.remove(i);
         let (la, lb) = (a.labels.clone(), b.labels.clone());
-        let a = drop_unused(a, |l| needs[l as usize] || lb.contains(&l))?;
-        let b = drop_unused(b, |l| needs[l as usize] || la.contains(&l))?;
+        let a = drop_unused(a, false, |l| needs[l as usize] || lb.contains(&l))?;
+        let b = drop_unused(b, false, |l| needs[l as usize] || la.contains(&l))?;
         let c = contract(a, b, &|l| needs[l as usize])?;
         parts.insert(i, c);
     }
     let Some(p) = parts.pop() else { return unknown("einsum()", "must provide at least one operand") };
-    let p = drop_unused(p, |l| result.contains(&l))?;
+    let p = drop_unused(p, tensors.len() == 1, |l| result.contains(&l))?;
     // A label of the ellipsis that the result names but no operand has is a dimension of size 1.
     let mut t = p.t;
     let mut labels = p.labels;
