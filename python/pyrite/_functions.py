@@ -337,6 +337,14 @@ def _is_shared(self):
     return self.device.type != "cpu" or (shared is not None and shared.is_shared(self))
 
 
+def _histogram(self, bins, *, range=None, weight=None, density=False):
+    """See :func:`pyrite.histogram`."""
+    from ._histogram import histogram
+
+    return histogram(self, bins, range=range, weight=weight, density=density)
+
+
+Tensor.histogram = _histogram
 Tensor.share_memory_ = _share_memory_
 Tensor.is_shared = _is_shared
 

@@ -186,6 +186,3 @@ def histogramdd(input, bins, range=None, weight=None, density=False):
     x = input.detach().reshape(-1, count)
     edges = _edges(x, bins, range)
     return _result("histogramdd")(_counts(x, edges, weight, density), tuple(edges))
-
-
-Tensor.histogram = histogram

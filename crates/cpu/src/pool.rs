@@ -339,18 +339,21 @@ struct ScratchGuard(*mut u8, usize);
 
 impl Drop for ScratchGuard {
     fn drop(&mut self) {
-        let kept = self.1 <= SCRATCH_KEEP
-            && SCRATCH.try_with(|s| {
-                let mut s = s.borrow_mut();
-                let room = s.0.len() < SCRATCH_BUFFERS;
-                if room {
-                    s.0.push((self.0, self.1));
+        let mut spare = Some((self.0, self.1));
+        if self.1 <= SCRATCH_KEEP {
+            // A full list keeps the larger ones: they serve every call that a smaller one would.
+            let _ = SCRATCH.try_with(|s| {
+                let list = &mut s.borrow_mut().0;
+                list.extend(spare.take());
+                if list.len() > SCRATCH_BUFFERS {
+                    let least = (0..list.len()).min_by_key(|&i| list[i].1);
+                    spare = least.map(|i| list.swap_remove(i));
                 }
-                room
-            }) == Ok(true);
-        if !kept {
-            // SAFETY: the guard owns this allocation of `self.1` bytes.
-            unsafe { alloc::free(self.0, self.1) };
+            });
+        }
+        if let Some((p, cap)) = spare {
+            // SAFETY: the guard's own allocation, or one the list owned until now, of `cap` bytes.
+            unsafe { alloc::free(p, cap) };
         }
     }
 }
@@ -362,19 +365,7 @@ pub fn with_scratch<R>(bytes: usize, f: impl FnOnce(*mut u8) -> R) -> Result<R, 
         let mut s = s.borrow_mut();
         // The smallest that is large enough.
         let best = (0..s.0.len()).filter(|&i| s.0[i].1 >= bytes).min_by_key(|&i| s.0[i].1);
-        match best {
-            Some(i) => Some(s.0.swap_remove(i)),
-            None => {
-                // All too small: drop one so that the list does not fill with buffers of no use.
-                if s.0.len() == SCRATCH_BUFFERS
-                    && let Some((p, cap)) = s.0.pop()
-                {
-                    // SAFETY: entries were returned by `alloc::alloc(cap)`.
-                    unsafe { alloc::free(p, cap) };
-                }
-                None
-            }
-        }
+        best.map(|i| s.0.swap_remove(i))
     });
     let (p, cap) = match kept {
         Ok(Some(b)) => b,
