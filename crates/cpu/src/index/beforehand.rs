@@ -2,7 +2,7 @@
 
 use super::{BATCH, Bad, Batch, Indices, wide};
 use crate::pool::{chunks, parallel};
-use crate::strided::for_runs;
+use crate::strided::{for_runs, uniform};
 use pyrite_core::{Arr, Kind, Result};
 use smallvec::SmallVec;
 
@@ -15,6 +15,7 @@ pub fn check(op: &str, kind: Kind, idx: &Arr, size: usize, dim: usize, wrap: boo
     let shape: SmallVec<[usize; 6]> =
         idx.shape.iter().zip(idx.strides).map(|(&n, &s)| if s == 0 { n.min(1) } else { n }).collect();
     let total: usize = shape.iter().product();
+    let even = uniform(&shape, idx.strides);
     let (n, each) = chunks(total, 1 << 14);
     parallel(n, total as u64 / 4, &|c| {
         wide(
@@ -24,11 +25,24 @@ pub fn check(op: &str, kind: Kind, idx: &Arr, size: usize, dim: usize, wrap: boo
                 let (mut at, end) = (c * each, total.min((c + 1) * each));
                 while at < end {
                     let m = BATCH.min(end - at);
-                    for_runs(&shape, idx.strides, at, m, |off, stride, len| {
-                        // SAFETY: runs stay inside the index tensor, and are no longer than the batch.
-                        unsafe { ix.read(off, stride, len, &mut buf) };
-                        bad.all(&mut buf[..len], size, dim, wrap);
-                    });
+                    if let Some(step) = even {
+                        // SAFETY: as below.
+                        unsafe { ix.read(at as isize * step, step, m, &mut buf) };
+                        bad.all(&mut buf[..m], size, dim, wrap);
+                    } else {
+                        for_runs(
+                            &shape,
+                            idx.strides,
+                            at,
+                            m,
+                            #[inline(always)]
+                            |off, stride, len| {
+                                // SAFETY: runs stay inside the index tensor, and are no longer than the batch.
+                                unsafe { ix.read(off, stride, len, &mut buf) };
+                                bad.all(&mut buf[..len], size, dim, wrap);
+                            },
+                        );
+                    }
                     at += m;
                 }
             },
