@@ -25,8 +25,8 @@ sys.path.insert(0, str(HERE))
 
 from cases import CASES  # noqa: E402
 
-# Between turns: the other library's threads may spin for some milliseconds after their last work.
-PAUSE = 0.005
+# Between turns: threads of OpenMP spin for several milliseconds after their last work.
+PAUSE = 0.03
 SPINNER = "while True: pass"
 IMPORT = "import sys, time; t = time.perf_counter(); import {0}; print(time.perf_counter() - t, 'numpy' in sys.modules)"
 ROBUST = "mlp_784_256_128_10_batch_128"

@@ -26,9 +26,12 @@ use crate::alloc::{self, OutOfMemory};
 const SERIAL_NS: u64 = 20_000;
 /// Parked workers are woken only for more work than this: a wake-up costs several microseconds.
 const WAKE_NS: u64 = 40_000;
-/// How long a worker looks for the next region after it has done work. Longer spinning takes the
-/// core away from whoever else needs it, the caller included.
-const SPIN: Duration = Duration::from_micros(40);
+/// How long a worker looks for the next region, after work as well as after a wake-up that came too
+/// late: a late one means that regions follow each other faster than a sleeper wakes, and going back
+/// to sleep would make it miss every one of them.
+const SPIN: Duration = Duration::from_micros(1000);
+/// After this long it gives its core away between looks, so that whoever else needs one has it.
+const POLITE_AFTER: Duration = Duration::from_micros(20);
 const MAX_THREADS: usize = 1024;
 
 // The state word: epoch (32 bits), closed (1), most workers allowed in (15), workers inside (16).
@@ -111,7 +114,7 @@ impl Pool {
 
 fn worker_loop(pool: &'static Pool, parked: &AtomicBool) {
     let mut seen = 0u64;
-    let mut spin_until: Option<Instant> = None;
+    let mut idle_since: Option<Instant> = None;
     loop {
         let s = pool.state.load(Acquire);
         if Pool::joinable(s, seen) {
@@ -124,23 +127,28 @@ fn worker_loop(pool: &'static Pool, parked: &AtomicBool) {
                     pool.work(&*job.f, job.n);
                 }
                 pool.done.fetch_add(1, Release);
-                spin_until = Some(Instant::now() + SPIN);
+                idle_since = Some(Instant::now());
             }
             continue;
         }
-        if let Some(end) = spin_until {
+        if let Some(start) = idle_since {
             for _ in 0..64 {
                 std::hint::spin_loop();
             }
-            if Instant::now() < end {
+            let idle = start.elapsed();
+            if idle < SPIN {
+                if idle > POLITE_AFTER {
+                    std::thread::yield_now();
+                }
                 continue;
             }
-            spin_until = None;
+            idle_since = None;
         }
         // Announce, then look once more: a caller stores the state first and reads `parked` second.
         parked.store(true, SeqCst);
         if !Pool::joinable(pool.state.load(SeqCst), seen) {
             std::thread::park();
+            idle_since = Some(Instant::now());
         }
         parked.store(false, SeqCst);
     }
