@@ -319,7 +319,7 @@ def test_refusals():
         with pytest.raises(RuntimeError, match="not the last one"):
             fwd.exit_dual_level(level=3)
         # The neighbour moves with its number.
-        assert fwd.unpack_dual(torch.nextafter(fwd.make_dual(x, 3 * x), x)).tangent.tolist() == [3, 3]
+        assert fwd.unpack_dual(torch.nextafter(fwd.make_dual(x, 3 * x), 2 * x)).tangent.tolist() == [3, 3]
 
 
 def test_threads_have_their_own_levels():

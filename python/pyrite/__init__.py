@@ -105,6 +105,9 @@ _LAZY_FUNCTIONS = {
         "._histogram": "histogram histogramdd",
         ".signal.windows": "bartlett_window blackman_window hamming_window hann_window kaiser_window",
         ".nn.functional": "bilinear channel_shuffle cosine_similarity pairwise_distance pdist pixel_shuffle pixel_unshuffle",
+        "._copies": "alias_copy as_strided_copy detach_copy diagonal_copy expand_copy permute_copy select_copy slice_copy "
+        "split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unsqueeze_copy "
+        "view_as_complex_copy view_as_real_copy view_copy",
         "._toplevel": "adaptive_max_pool1d alpha_dropout alpha_dropout_ binary_cross_entropy_with_logits "
         "cosine_embedding_loss ctc_loss feature_alpha_dropout feature_alpha_dropout_ hinge_embedding_loss instance_norm "
         "is_inference kl_div lcm_ ldexp_ margin_ranking_loss poisson_nll_loss rrelu rrelu_ triplet_margin_loss vander",

@@ -9,7 +9,7 @@ use crate::error::IntoPy;
 use crate::nans;
 use crate::outs::{adapt_factory, give_out, out_tensors};
 use crate::overrides;
-use crate::signature::{self, Parsed};
+use crate::signature::{self, Parsed, Ty};
 use crate::tensor::{self, PyTensor, wrap};
 use crate::types::dtype_object;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -438,10 +438,13 @@ fn type_name(o: Obj) -> String {
 #[cold]
 fn misfit(e: &Entry, given: &Given, why: Option<Misfit>, has_out: bool) -> PyErr {
     let method = given.receiver.is_some();
-    let valid: Vec<String> = e.sigs.iter().map(|s| format!(" * {}", s.show(method))).collect();
+    // The forms with a number in front are of interest only to who gives one there.
+    let number = given.positional() > 0 && matches!(args::number(given.at(0)), Ok(Some(_)));
+    let in_front = |s: &&Parsed| s.params.first().is_some_and(|p| p.ty == Ty::Number && p.name == "input");
+    let sigs: Vec<&Parsed> = e.sigs.iter().filter(|s| number && !method || !in_front(s)).collect();
+    let valid: Vec<String> = sigs.iter().map(|s| format!(" * {}", s.show(method))).collect();
     let name = e.name;
-    if e.sigs.len() == 1 {
-        let sig = &e.sigs[0];
+    if let [sig] = sigs[..] {
         let text = match why {
             Some(Misfit::TooMany) => {
                 let most = sig.positional - method as usize;

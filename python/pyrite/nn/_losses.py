@@ -387,6 +387,8 @@ def triplet_margin_with_distance_loss(
 ):
     """:func:`triplet_margin_loss` with any distance."""
     _check_reduction(reduction)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
     distance = pairwise_distance if distance_function is None else distance_function
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:

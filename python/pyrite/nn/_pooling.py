@@ -38,12 +38,12 @@ def _max_pool(n):
     plain, both = getattr(_nn, f"max_pool{n}d"), getattr(_nn, f"max_pool{n}d_with_indices")
 
     def with_indices(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-        return tuple(both(input, kernel_size, stride or None, padding, dilation, ceil_mode))
+        return tuple(both(input, kernel_size, stride, padding, dilation, ceil_mode))
 
     def pool(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
         if return_indices:
-            return tuple(both(input, kernel_size, stride or None, padding, dilation, ceil_mode))
-        return plain(input, kernel_size, stride or None, padding, dilation, ceil_mode)
+            return tuple(both(input, kernel_size, stride, padding, dilation, ceil_mode))
+        return plain(input, kernel_size, stride, padding, dilation, ceil_mode)
 
     dims = ", ".join("DHW"[3 - n :]) if n > 1 else "L"
     pool.__name__ = pool.__qualname__ = f"max_pool{n}d"
@@ -63,7 +63,7 @@ max_pool3d, max_pool3d_with_indices = _max_pool(3)
 
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     """Mean over windows of (N, C, L) or (C, L)."""
-    return _nn.avg_pool1d(input, kernel_size, stride or None, padding, ceil_mode, count_include_pad)
+    return _nn.avg_pool1d(input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 def avg_pool2d(
@@ -78,7 +78,7 @@ def avg_pool2d(
     out=None,
 ):
     """Mean over windows of (N, C, H, W) or (C, H, W)."""
-    args = (input, kernel_size, stride or None, padding, ceil_mode, count_include_pad, divisor_override)
+    args = (input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
     return _nn.avg_pool2d(*args) if out is None else _nn.avg_pool2d(*args, out=out)
 
 
@@ -94,7 +94,7 @@ def avg_pool3d(
     out=None,
 ):
     """Mean over windows of (N, C, D, H, W) or (C, D, H, W)."""
-    args = (input, kernel_size, stride or None, padding, ceil_mode, count_include_pad, divisor_override)
+    args = (input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
     return _nn.avg_pool3d(*args) if out is None else _nn.avg_pool3d(*args, out=out)
 
 

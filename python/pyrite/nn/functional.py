@@ -65,6 +65,10 @@ def pad(input, pad, mode="constant", value=None):
             f"pad: mode '{mode}' with {len(pad)} values pads {n + 1}-d or {n + 2}-d inputs, but got "
             f"{input.dim()}-d input of shape {tuple(input.shape)}"
         )
+    if mode == "circular" and min(pad) < 0:
+        # Negative amounts crop first: what is left goes round.
+        crop = [min(p, 0) for p in pad]
+        input, pad = _nn.pad(input, tuple(crop), "constant", 0.0), [max(p, 0) for p in pad]
     for i in range(n):
         left, right = pad[2 * i], pad[2 * i + 1]
         if left or right:

@@ -40,7 +40,7 @@ def _points(name, M, sym, dtype, layout):
         raise ValueError(f"{name} is implemented for strided tensors only, got: {layout}")
     if dtype not in (_C.float32, _C.float64):
         raise ValueError(f"{name} expects float32 or float64 dtypes, got: {dtype}")
-    return _C.arange(M, dtype=_C.float64), M if sym else M + 1, dtype
+    return _C.arange(M, dtype=_C.float64), M if sym or M <= 1 else M + 1, dtype
 
 
 def _finish(w, dtype, device, requires_grad):

@@ -21,7 +21,7 @@ pyrite_table::rows! {
     /// Quotient rounded towards zero (`div(rounding_mode="trunc")`).
     trunc_divide(a: num, b: num) = trunc_div(a, b); grad a: 0.0 * g; grad b: 0.0 * g; at "_"; sample 1.0, 9.0; flag intzero;
     /// Python's remainder: the result has the sign of the divisor.
-    remainder(a: num, b: num) = remainder(a, b); grad a: g; grad b: -(g * floor(a / b)); sample 1.0, 9.0; flag intzero; flag nobool;
+    remainder(a: num, b: num) = remainder(a, b); grad a: g; grad b: -(g * floor_div(a, b)); sample 1.0, 9.0; flag intzero; flag nobool;
     /// C's remainder: the result has the sign of the dividend.
     fmod(a: num, b: num) = fmod(a, b); grad a: g; grad b: -(g * trunc(a / b)); sample 1.0, 9.0; flag intzero; flag nobool;
     /// `input` to the power `exponent`.
@@ -75,15 +75,16 @@ pyrite_table::rows! {
     /// `log(exp(a) + exp(b))` without overflow.
     logaddexp(a: float, b: float) = select(eq(a, b), a + 0.6931471805599453, hi + log1p(exp(lo - hi)))
             where hi = select(lt(a, b), b, a), lo = select(lt(a, b), a, b);
-        grad a: g * exp(a - y); grad b: g * exp(b - y); flag complex;
+        grad a: g / (1.0 + exp(b - a)); grad b: g / (1.0 + exp(a - b)); flag complex;
     /// `log2(2^a + 2^b)` without overflow.
     logaddexp2(a: float, b: float) = select(eq(a, b), a + 1.0, maximum(a, b) + 1.4426950408889634 * log1p(exp2(-abs(a - b))));
-        grad a: g * exp2(a - y); grad b: g * exp2(b - y);
+        grad a: g / (1.0 + exp2(b - a)); grad b: g / (1.0 + exp2(a - b));
     /// `x * log(y)`, 0 where x is 0.
     xlogy(a: float, b: float) = select(both(eq(a, 0.0), eq(b, b)), 0.0, a * log(b));
         grad a: select(both(eq(a, 0.0), le(b, 0.0)), 0.0 * g, g * log(b)); grad b: g * a / b; sample 0.2, 3.0;
     /// `log(x / (1 - x))`.
-    logit(x: float) = select(lt(abs(x - 0.5), 0.25), log1p((2.0 * x - 1.0) / (1.0 - x)), log(x / (1.0 - x))); grad x: g / (x * (1.0 - x)); sample 0.1, 0.9;
+    logit(x: float) = select(lt(abs(x - 0.5), 0.25), log1p((2.0 * x - 1.0) / (1.0 - x)), log(x / (1.0 - x)));
+        grad x: select(both(ge(x, 0.0), le(x, 1.0)), g / (x * (1.0 - x)), nan); sample 0.1, 0.9;
 
     // ---- trigonometric and hyperbolic ---------------------------------------------------------
 
@@ -100,7 +101,9 @@ pyrite_table::rows! {
     /// The inverse tangent.
     atan(x: float) = atan(x); grad x: g / (x * x + 1.0); alias "arctan"; flag complex;
     /// The angle of the point (other, input).
-    atan2(a: float, b: float) = atan2(a, b); grad a: g * b / (a * a + b * b); grad b: -(g * a / (a * a + b * b)); sample 0.3, 2.0; alias "arctan2";
+    atan2(a: float, b: float) = atan2(a, b);
+        grad a: select(both(eq(a, 0.0), eq(b, 0.0)), 0.0, g * b / (a * a + b * b));
+        grad b: select(both(eq(a, 0.0), eq(b, 0.0)), 0.0, -(g * a / (a * a + b * b))); sample 0.3, 2.0; alias "arctan2";
     /// The hyperbolic sine.
     sinh(x: float) = sinh(x); grad x: g * cosh(x); flag complex;
     /// The hyperbolic cosine.
@@ -139,7 +142,7 @@ pyrite_table::rows! {
     copysign(a: float, b: float) = copysign(a, b);
         grad a: select(eq(a, 0.0), 0.0 * g, select(differ(signbit(a), signbit(b)), -g, g)); grad b: 0.0 * g;
     /// The next representable value after the first, towards the second.
-    nextafter(a: float, b: float) = nextafter(a, b); grad a: g; grad b: 0.0 * g;
+    nextafter(a: float, b: float) = nextafter(a, b); grad a: select(eq(a, b), 0.0, g); grad b: 0.0 * g;
 
     // ---- error function, gamma ----------------------------------------------------------------
 
@@ -216,7 +219,7 @@ pyrite_table::rows! {
     /// The upper regularised incomplete gamma function, `1 - P`.
     igammac(a: float, x: float) = gammaincc(a, x); grad x: -(g * exp((a - 1.0) * log(x) - x - lgamma(a))); sample 0.5, 5.0;
     /// `input * 2 ** other`.
-    ldexp(a: float, b: float) = a * power_of_two(b); grad a: g * exp2(b); grad b: g * y * 0.6931471805599453;
+    ldexp(a: float, b: float) = a * power_of_two(b); grad a: g * exp2(b); grad b: g * y * 0.6931471805599453; flag parts;
     /// The mantissa of `frexp`.
     frexp_mantissa(x: float) = frexp_mantissa(x); grad x: g * exp2(-frexp_exponent(x)); at "_";
     /// The exponent of `frexp`, as a float.
@@ -250,10 +253,10 @@ pyrite_table::rows! {
 
     /// The greater one; NaN if either is NaN.
     maximum(a: num, b: num) = maximum(a, b);
-        grad a: select(eq(a, b), 0.5 * g, select(gt(a, b), g, 0.0)); grad b: select(eq(a, b), 0.5 * g, select(gt(b, a), g, 0.0)); flag boolbytes;
+        grad a: select(eq(a, b), 0.5 * g, select(lt(a, b), 0.0, g)); grad b: select(eq(a, b), 0.5 * g, select(lt(b, a), 0.0, g)); flag boolbytes;
     /// The smaller one; NaN if either is NaN.
     minimum(a: num, b: num) = minimum(a, b);
-        grad a: select(eq(a, b), 0.5 * g, select(lt(a, b), g, 0.0)); grad b: select(eq(a, b), 0.5 * g, select(lt(b, a), g, 0.0)); flag boolbytes;
+        grad a: select(eq(a, b), 0.5 * g, select(gt(a, b), 0.0, g)); grad b: select(eq(a, b), 0.5 * g, select(gt(b, a), 0.0, g)); flag boolbytes;
     /// The greater one; a number wins over NaN.
     fmax(a: num, b: num) = select(ne(b, b), a, select(either(ne(a, a), lt(a, b)), b, a));
         grad a: select(either(ge(a, b), ne(b, b)), g, 0.0); grad b: select(either(ge(a, b), ne(b, b)), 0.0, g); flag boolbytes;
@@ -342,18 +345,18 @@ pyrite_table::rows! {
     /// `1 / (1 + exp(-x))`.
     sigmoid(x: float) = sigmoid(x); grad x: g * y * (1.0 - y); flag complex;
     /// `max(x, 0)`.
-    relu(x: num) = maximum(x, 0.0); grad x: select(gt(y, 0.0), g, 0.0);
+    relu(x: num) = maximum(x, 0.0); grad x: select(le(y, 0.0), 0.0, g);
     /// `min(max(x, 0), 6)`.
     relu6(x: num) = minimum(maximum(x, 0.0), 6.0); grad x: select(both(gt(x, 0.0), lt(x, 6.0)), g, 0.0); at "nn"; sample -3.0, 8.0;
     /// x where positive, else `negative_slope * x`.
     leaky_relu(x: float; negative_slope = 0.01) = select(gt(x, 0.0), x, negative_slope * x); grad x: select(gt(x, 0.0), g, negative_slope * g); at "nn";
     /// x where positive, else `alpha * (exp(x) - 1)` (Clevert et al., 2015).
-    elu(x: float; alpha = 1.0) = select(gt(x, 0.0), x, alpha * expm1(x)); grad x: select(gt(x, 0.0), g, g * alpha * exp(x)); at "nn";
+    elu(x: float; alpha = 1.0) = select(gt(x, 0.0), x, alpha * expm1(x)); grad x: select(le(x, 0.0), g * alpha * exp(x), g); at "nn";
     /// `scale * elu(x, alpha)` with the constants of Klambauer et al., 2017.
     selu(x: float) = 1.0507009873554805 * select(gt(x, 0.0), x, 1.6732632423543772 * expm1(x));
-        grad x: 1.0507009873554805 * select(gt(x, 0.0), g, g * 1.6732632423543772 * exp(x));
+        grad x: 1.0507009873554805 * select(le(x, 0.0), g * 1.6732632423543772 * exp(x), g);
     /// `max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))` (Barron, 2017).
-    celu(x: float; alpha = 1.0) = select(gt(x, 0.0), x, alpha * expm1(x / alpha)); grad x: select(gt(x, 0.0), g, g * exp(x / alpha));
+    celu(x: float; alpha = 1.0) = select(gt(x, 0.0), x, alpha * expm1(x / alpha)); grad x: select(le(x, 0.0), g * exp(x / alpha), g);
     /// `x * Phi(x)` (Hendrycks and Gimpel, 2016).
     gelu_erf(x: float) = 0.5 * x * (1.0 + erf(x * 0.7071067811865476));
         grad x: g * (0.5 * (1.0 + erf(x * 0.7071067811865476)) + x * 0.3989422804014327 * exp(-0.5 * x * x)); at "_";
@@ -389,7 +392,7 @@ pyrite_table::rows! {
     softshrink(x: float; lambd = 0.5) = select(gt(x, lambd), x - lambd, select(lt(x, -lambd), x + lambd, 0.0 * x));
         grad x: select(either(gt(x, lambd), lt(x, -lambd)), g, 0.0); at "nn";
     /// x where x > threshold, else `value`.
-    threshold(x: num; threshold, value) = select(gt(x, threshold), x, select(eq(x, x), value, x)); grad x: select(gt(x, threshold), g, 0.0);
+    threshold(x: num; threshold, value) = select(gt(x, threshold), x, select(eq(x, x), value, x)); grad x: select(le(x, threshold), 0.0, g);
     /// NaN and infinities replaced.
     nan_to_num_scalars(x: num; nan_value, posinf, neginf) = select(ne(x, x), nan_value, select(eq(x, inf), posinf, select(eq(x, -inf), neginf, x)));
         grad x: select(lt(abs(x), inf), g, 0.0); at "_";

@@ -280,6 +280,17 @@ fn isreal(t: &Tensor) -> Result<Tensor> {
     Tensor::full(t.shape(), Scalar::Bool(true), DType::Bool, t.device())
 }
 
+/// `x * 2 ** other` for a complex `x`.
+fn ldexp(x: &Tensor, ops: &[Operand]) -> Result<Tensor> {
+    let exponent = match ops.get(1) {
+        Some(Operand::Tensor(b)) => (*b).clone(),
+        Some(Operand::Number(n)) => Tensor::scalar(*n, x.dtype(), x.device())?,
+        None => bail!(Type, "ldexp(): the exponent is missing"),
+    };
+    let two = Operand::Number(Scalar::Float(2.0));
+    super::mul(x, &super::elementwise::run(id::POW.row(), &[two, (&exponent).into()], &[])?)
+}
+
 /// A row whose flag says that complex inputs are computed from their parts; `None` for real ones.
 pub(super) fn from_parts(row: &Row, ops: &[Operand]) -> Option<Result<Tensor>> {
     let Some(Operand::Tensor(t)) = ops.first() else { return None };
@@ -292,6 +303,7 @@ pub(super) fn from_parts(row: &Row, ops: &[Operand]) -> Option<Result<Tensor>> {
     };
     Some(match row.id {
         id::ABS => abs(t),
+        id::LDEXP => ldexp(t, ops),
         id::SOFTSIGN => abs(t).and_then(|a| super::div(*t, &super::add(&a, 1.0)?)),
         id::ISINF => both(super::isinf, |a, b| super::logical_or(a, b)),
         id::ISFINITE => both(super::isfinite, |a, b| super::logical_and(a, b)),

@@ -505,6 +505,17 @@ pub fn conv_transpose<const N: usize>(
         );
         out[i] = full - 2 * pad[i];
     }
+    // Output padding of a whole stride or more (dilation allows it) is that many zeros after the input.
+    let mut x = x;
+    let mut extra = extra;
+    for i in 0..N {
+        if extra[i] >= stride[i] {
+            let mut after: SmallVec<[i64; 6]> = smallvec![0; 2 * (N - i)];
+            after[2 * (N - i) - 1] = (extra[i] / stride[i]) as i64;
+            x = super::pad::pad(&x, &after, 0.0)?;
+            extra[i] %= stride[i];
+        }
+    }
     let groups = t.groups as usize;
     let (n, k) = (x.shape()[0], w.shape()[1] * groups);
     let geo =

@@ -80,7 +80,9 @@ pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: DType, device: De
         Runtime,
         "arange: upper bound and lower bound inconsistent with step sign"
     );
-    // Integers count in integers, whatever the ends are given as.
+    // Integers count in integers, whatever the ends are given as; but how many there are is found with the
+    // ends as given, unless the integers are int64 (PyTorch's rule).
+    let (n_int, n_float) = (dtype == DType::I64, ((e - s) / d).ceil());
     let (start, end, step) =
         if dtype.is_int() && [start, end, step].iter().any(|x| matches!(x, Scalar::Float(_))) {
             ensure!(
@@ -94,11 +96,12 @@ pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: DType, device: De
             (start, end, step)
         };
     let all_int = [start, end, step].iter().all(|x| !matches!(x, Scalar::Float(_)));
-    let n = if all_int {
+    let given_as_float = s.fract() != 0.0 || e.fract() != 0.0 || d.fract() != 0.0;
+    let n = if all_int && (n_int || !given_as_float) {
         let (s, e, d) = (start.i64() as i128, end.i64() as i128, step.i64() as i128);
         ((e - s + d - d.signum()) / d) as f64
     } else {
-        ((e - s) / d).ceil()
+        n_float
     };
     ensure!(n < isize::MAX as f64 / 16.0, Runtime, "arange: invalid size, possible overflow? ({n} elements)");
     let n = n.max(0.0) as usize;
@@ -114,8 +117,10 @@ pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: DType, device: De
     super::to(&host, dtype, device, false, MemoryFormat::Preserve)
 }
 
-/// `steps` values from `start` to `end`, both included; exact at both ends.
-fn ramp(start: f64, end: f64, steps: i64) -> Result<Vec<f64>> {
+/// `steps` values from `start` to `end`, both included; exact at both ends. For an integer `dtype` the ends are cut
+/// to integers first.
+fn ramp(start: f64, end: f64, steps: i64, dtype: DType) -> Result<Vec<f64>> {
+    let (start, end) = if dtype.is_int() { (start.trunc(), end.trunc()) } else { (start, end) };
     ensure!(steps >= 0, Runtime, "number of steps must be non-negative");
     pyrite_core::layout::numel(&[steps as usize])?;
     let n = steps as usize;
@@ -150,7 +155,7 @@ fn complex_ramp(a: &Args, o: &Options) -> Result<Option<Tensor>> {
         return Ok(None);
     }
     let (from, to) = (parts(ends[0]), parts(ends[1]));
-    let (re, im) = (ramp(from.0, to.0, a.int(2)?)?, ramp(from.1, to.1, a.int(2)?)?);
+    let (re, im) = (ramp(from.0, to.0, a.int(2)?, DType::F64)?, ramp(from.1, to.1, a.int(2)?, DType::F64)?);
     let t = super::complex::complex(
         &Tensor::from_slice(&re, &[re.len()])?,
         &Tensor::from_slice(&im, &[im.len()])?,
@@ -381,7 +386,7 @@ pub fn register(list: &mut Vec<Op>) {
                 return finish(t, o.requires_grad);
             }
             no_bool_ramp(a.op, o.dtype)?;
-            let v = ramp(range_value(a, 0)?, range_value(a, 1)?, a.int(2)?)?;
+            let v = ramp(range_value(a, 0)?, range_value(a, 1)?, a.int(2)?, o.dtype)?;
             finish(
                 super::to(
                     &Tensor::from_slice(&v, &[v.len()])?,
@@ -404,7 +409,7 @@ pub fn register(list: &mut Vec<Op>) {
             let o = options(a, 4, DType::default_float())?;
             no_bool_ramp(a.op, o.dtype)?;
             let base = a.float(3)?;
-            let mut v = ramp(range_value(a, 0)?, range_value(a, 1)?, a.int(2)?)?;
+            let mut v = ramp(range_value(a, 0)?, range_value(a, 1)?, a.int(2)?, o.dtype)?;
             v.iter_mut().for_each(|x| *x = base.powf(*x));
             finish(
                 super::to(

@@ -430,7 +430,8 @@ pub fn run_out(row: &'static Row, ops: &[Operand], params: &[Scalar], out: &Tens
     if let Some(plain) = resolved(ops)? {
         return run_out(row, &borrow(ops, &plain), params, out);
     }
-    if out.is_lazy() {
+    let rounded = matches!(ops, [Operand::Tensor(t)] if row.has(flag::INTSELF) && !t.dtype().is_float());
+    if out.is_lazy() || rounded {
         return super::out::put(row.name, &run(row, ops, params)?, out);
     }
     let types = resolve(row, ops, params)?;
@@ -560,7 +561,14 @@ fn split<'a>(row: &'static Row, args: &'a Args) -> Result<(Operands<'a>, Params)
 
 pub fn call_row(r: RowId, args: &Args, out: Option<&Tensor>) -> Result<Value> {
     let row = r.row();
-    let (ops, params) = split(row, args)?;
+    let made;
+    let (mut ops, params) = split(row, args)?;
+    if let Some(Operand::Number(s)) = ops.first().copied()
+        && ops.iter().all(|o| matches!(o, Operand::Number(_)))
+    {
+        made = Tensor::scalar(s, s.dtype(), pyrite_core::Device::Cpu)?;
+        ops[0] = (&made).into();
+    }
     Ok(Value::Tensor(match out {
         None => run(row, &ops, &params)?,
         Some(o) => run_out(row, &ops, &params, o)?,

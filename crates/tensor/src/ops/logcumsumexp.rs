@@ -32,7 +32,12 @@ pub fn logcumsumexp(t: &Tensor, dim: i64) -> Result<Tensor> {
             move |cx| {
                 let (g, x, y) = (cx.grad(0)?, cx.saved(0)?.clone(), cx.saved(1)?.clone());
                 if g.dtype().is_complex() {
-                    // conj(exp(x)) * sum over the later ones of g * conj(exp(-y)).
+                    // conj(exp(x)) * sum over the later ones of g * conj(exp(-y)), both about the line's greatest y.
+                    let top =
+                        super::reduce::amax(&super::complex::real(&y.detach())?, Some(&[d as i64]), true)?;
+                    let finite = super::isfinite(&top)?;
+                    let top = super::where_(&finite, &top, Operand::Number(Scalar::Float(0.0)))?;
+                    let (x, y) = (sub(&x, &top)?, sub(&y, &top)?);
                     let back = super::conj_now(&super::exp(&neg(&y)?)?)?;
                     let sums = reverse_cumsum(&mul(&g, &back)?, d)?;
                     return Ok(smallvec![Some(mul(&sums, &super::conj_now(&super::exp(&x)?)?)?)]);

@@ -39,6 +39,7 @@ pub mod norm;
 pub mod optim;
 mod order;
 pub mod out;
+mod out_rules;
 pub mod overlap;
 pub mod pad;
 pub mod pointwise;

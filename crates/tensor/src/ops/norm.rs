@@ -409,7 +409,28 @@ pub fn layer_norm(
 /// `eps` defaults to the spacing of numbers at 1 in the input's dtype.
 pub fn rms_norm(x: &Tensor, shape: &[i64], w: Option<&Tensor>, eps: Option<f64>) -> Result<Tensor> {
     let eps = eps.unwrap_or(if x.dtype() == DType::F64 { f64::EPSILON } else { f32::EPSILON as f64 });
+    if x.dtype().is_complex() {
+        return complex_rms_norm(x, shape, w, eps);
+    }
     layer("rms_norm", x, shape, w, None, eps, true)
+}
+
+/// `x / sqrt(mean(x * x) + eps)`: PyTorch squares complex numbers, it does not take their magnitude.
+fn complex_rms_norm(x: &Tensor, shape: &[i64], w: Option<&Tensor>, eps: f64) -> Result<Tensor> {
+    let k = shape.len();
+    ensure!(
+        k > 0 && k <= x.ndim() && x.shape()[x.ndim() - k..].iter().zip(shape).all(|(n, s)| *n as i64 == *s),
+        Runtime,
+        "rms_norm: Given normalized_shape={shape:?}, expected input with shape [*, {shape:?}], but got input of size {:?}",
+        x.shape()
+    );
+    let dims: SmallVec<[i64; 6]> = (0..k).map(|d| (x.ndim() - k + d) as i64).collect();
+    let mean = super::mean(&super::square(x)?, Some(&dims), true, None)?;
+    let y = super::div(x, &super::sqrt(&super::add(&mean, eps)?)?)?;
+    match w {
+        Some(w) => super::mul(&y, w),
+        None => Ok(y),
+    }
 }
 
 /// Normalises over groups of channels and space of every sample.

@@ -195,10 +195,10 @@ fn quantile(
     let mut ranks = if ignore_nan {
         let valid = super::sum(&super::logical_not(&nan)?, Some(&[-1]), true, Some(DType::I64))?;
         let last = super::to_dtype(&super::sub(&valid, Operand::Number(Scalar::Int(1)))?, qd.dtype())?;
-        let r = super::mul(&last, &qd)?;
+        let r = super::mul(&last, q)?;
         super::masked_fill(&r, &super::lt(&r, number(0.0))?, number(0.0))?
     } else {
-        let r = super::mul(&qd, number((n - 1) as f64))?;
+        let r = super::mul(q, number((n - 1) as f64))?;
         let mut shape: Dims = sorted.shape().into();
         let m = shape.len() - 1;
         shape[m] = q.numel();
@@ -214,7 +214,7 @@ fn quantile(
         }
         _ => ranks,
     };
-    let below = super::to_dtype(&ranks, DType::I64)?;
+    let below = super::to_dtype(&ranks.detach(), DType::I64)?;
     let low = gather(&sorted, -1, &below)?;
     let y = if matches!(how, "linear" | "midpoint") {
         let w = if how == "midpoint" {
@@ -222,7 +222,7 @@ fn quantile(
         } else {
             super::sub(&ranks, &super::to_dtype(&below, ranks.dtype())?)?
         };
-        let high = gather(&sorted, -1, &super::to_dtype(&super::ceil(&ranks)?, DType::I64)?)?;
+        let high = gather(&sorted, -1, &super::to_dtype(&super::ceil(&ranks.detach())?, DType::I64)?)?;
         super::elementwise::run(
             pyrite_core::rows::table::id::LERP.row(),
             &[(&low).into(), (&high).into(), (&w).into()],

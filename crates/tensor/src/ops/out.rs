@@ -20,6 +20,15 @@ pub fn call(c: Call, args: &Args, outs: &[Tensor]) -> Result<Value> {
             };
             for t in inputs {
                 refuse_partial_overlap(args.op, t, o)?;
+                ensure!(
+                    !super::out_rules::apart(args.op)
+                        || t.numel() == 0
+                        || o.numel() == 0
+                        || matches!(overlap(t, o), Overlap::No),
+                    Runtime,
+                    "{}: unsupported operation: the input tensor and the written-to tensor refer to a single memory location. Please clone() the tensor before performing the operation.",
+                    args.op
+                );
             }
         }
         for other in &outs[..i] {
@@ -39,6 +48,7 @@ pub fn call(c: Call, args: &Args, outs: &[Tensor]) -> Result<Value> {
             if let (Value::Tensor(t), [o]) = (&v, outs)
                 && !args.v.iter().any(|a| matches!(a, Arg::Tensor(_) | Arg::Tensors(_)))
                 && t.shape() != o.shape()
+                && !(args.op == "arange" && o.numel() > 0)
             {
                 return Ok(Value::Tensor(put(args.op, t, &super::resize(o, t.shape())?)?));
             }
@@ -80,26 +90,13 @@ pub fn check(op: &str, out: &Tensor, inputs: &[&Tensor], dtype: pyrite_core::DTy
         Runtime,
         "{op}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
     );
-    ensure!(
-        dtype.can_cast(out.dtype()),
-        Runtime,
-        "{op}: result type {} can't be cast to the desired output type {}",
-        dtype.name(),
-        out.dtype().name()
-    );
+    super::out_rules::check_dtype(op, dtype, out.dtype())?;
     inplace::check(op, out)
 }
 
 /// Copies a computed result into `out`; returns the tensor to hand back.
 pub fn put(op: &str, r: &Tensor, o: &Tensor) -> Result<Tensor> {
     check(op, o, &[r], r.dtype())?;
-    ensure!(
-        r.dtype() == o.dtype() || !matches!(op, "complex" | "polar"),
-        Runtime,
-        "{op}: Expected object of scalar type {} but got scalar type {} for argument 'out'",
-        r.dtype().name(),
-        o.dtype().name()
-    );
     ensure!(
         r.device() == o.device(),
         Runtime,
@@ -124,11 +121,12 @@ pub fn put_all(op: &str, v: Value, outs: &[Tensor]) -> Result<Value> {
         (Value::Tensor(r), [o]) => Ok(Value::Tensor(put(op, &r, o)?)),
         (Value::Tuple(rs), outs) if rs.len() == outs.len() => Ok(Value::Tuple(all(&rs)?)),
         (Value::Named(n, f, rs), outs) if rs.len() == outs.len() => {
-            for ((r, o), _) in rs.iter().zip(outs).zip(f).filter(|(_, name)| **name == "indices") {
+            // Values that come with their places are written by one kernel, in their own dtypes.
+            for ((r, o), name) in rs.iter().zip(outs).zip(f).filter(|_| f.contains(&"indices")) {
                 ensure!(
                     r.dtype() == o.dtype(),
                     Runtime,
-                    "{op}: Expected out tensor of the indices to have dtype {}, but got {} instead",
+                    "{op}: Expected out tensor of the {name} to have dtype {}, but got {} instead",
                     r.dtype().name(),
                     o.dtype().name()
                 );

@@ -82,6 +82,19 @@ pub fn pad(x: &Tensor, amounts: &[i64], value: f64) -> Result<Tensor> {
     Ok(y)
 }
 
+/// As [`pad`], with a value that may be complex: then part by part.
+fn pad_number(x: &Tensor, amounts: &[i64], value: Scalar) -> Result<Tensor> {
+    let Scalar::Complex(re, im) = value else { return pad(x, amounts, value.f64()) };
+    super::complex::check_number("constant_pad_nd", value, x.dtype())?;
+    if !x.dtype().is_complex() || im == 0.0 {
+        return pad(x, amounts, re);
+    }
+    super::complex::complex(
+        &pad(&super::complex::real(x)?, amounts, re)?,
+        &pad(&super::complex::imag(x)?, amounts, im)?,
+    )
+}
+
 pub fn register(list: &mut Vec<Op>) {
     op!(
         list,
@@ -104,7 +117,7 @@ pub fn register(list: &mut Vec<Op>) {
         "constant_pad_nd",
         FUNCTION,
         "Pads the last dimensions with `value`; negative amounts crop.",
-        "input: Tensor, pad: ints, value: float = 0.0",
-        |a| Ok(pad(a.tensor(0)?, a.ints(1)?, a.float(2)?)?.into())
+        "input: Tensor, pad: ints, value: Number = 0.0",
+        |a| Ok(pad_number(a.tensor(0)?, a.ints(1)?, a.number(2)?)?.into())
     );
 }

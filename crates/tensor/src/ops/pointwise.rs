@@ -154,6 +154,9 @@ const NUMBER_FIRST: [&str; 8] = [
     "bitwise_right_shift",
 ];
 
+/// Arithmetic, whose first argument or both may be numbers.
+const NUMBERS: [&str; 4] = ["add", "sub", "mul", "floor_divide"];
+
 /// Rows whose other argument is a tensor, never a number, as in PyTorch.
 const TENSORS_ONLY: [&str; 18] = [
     "maximum",
@@ -179,6 +182,9 @@ const TENSORS_ONLY: [&str; 18] = [
 /// The signatures of a plain row.
 fn signatures(r: &Row, inplace: bool, call: Call) -> Vec<Sig> {
     let mut list = vec![Sig { text: leak(signature(r, "Tensor")), call }];
+    if !inplace && NUMBERS.contains(&r.name) {
+        list.push(Sig { text: leak(signature(r, "Number")), call });
+    }
     let special = r.namespace == "special" && r.inputs.len() == 2;
     if !inplace && (special || NUMBER_FIRST.contains(&r.name)) {
         list.push(Sig { text: leak(signature(r, "Number").replacen("Operand", "Tensor", 1)), call });
@@ -291,6 +297,17 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, other: Operand, *, rounding_mode: str? = None",
         |a| {
             let (r, ops) = div_mode(a.operand(0)?, a.operand(1)?, a.str_opt(2)?)?;
+            Ok(elementwise::run(r.row(), &ops, &[])?.into())
+        };
+        "input: Number, other: Operand, *, rounding_mode: str? = None",
+        |a| {
+            let s = a.number(0)?;
+            let made = Tensor::scalar(s, s.dtype(), pyrite_core::Device::Cpu)?;
+            let first = match a.operand(1)? {
+                Operand::Number(_) => (&made).into(),
+                Operand::Tensor(_) => Operand::Number(s),
+            };
+            let (r, ops) = div_mode(first, a.operand(1)?, a.str_opt(2)?)?;
             Ok(elementwise::run(r.row(), &ops, &[])?.into())
         }
     );

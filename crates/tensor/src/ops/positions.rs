@@ -31,6 +31,7 @@ fn unravel_index(idx: &Tensor, shape: &[i64]) -> Result<Vec<Tensor>> {
         Value,
         "unravel_index(): 'shape' cannot have negative values, but got {shape:?}"
     );
+    let idx = &super::to_dtype(idx, DType::I64)?;
     let mut step = 1i64;
     let mut out = Vec::with_capacity(shape.len());
     for &n in shape.iter().rev() {

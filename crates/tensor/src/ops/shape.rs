@@ -138,6 +138,7 @@ pub fn roll(t: &Tensor, shifts: &[i64], dims: &[i64]) -> Result<Tensor> {
     );
     let mut y = t.clone();
     for (s, d) in shifts.iter().zip(dims) {
+        ensure!(t.ndim() > 0, Index, "roll: Dimension specified as {d} but tensor has no dimensions");
         let d = wrap_dim("roll", *d, t.ndim())?;
         let n = y.shape().get(d).copied().unwrap_or(0) as i64;
         if n == 0 || s.rem_euclid(n) == 0 {

@@ -469,7 +469,19 @@ pub fn register(list: &mut Vec<Op>) {
         FUNCTION | METHOD,
         "The slice `start:start+length` along `dim`, as a view.",
         "input: Tensor, dim: int, start: int, length: int",
-        |a| Ok(narrow(a.tensor(0)?, a.int(1)?, a.int(2)?, a.int(3)?)?.into())
+        |a| Ok(narrow(a.tensor(0)?, a.int(1)?, a.int(2)?, a.int(3)?)?.into());
+        "input: Tensor, dim: int, start: Tensor, length: int",
+        |a| {
+            let start = a.tensor(2)?;
+            ensure!(
+                start.ndim() == 0 && start.dtype().is_int(),
+                Runtime,
+                "start must be an 0-dim integral Tensor. (narrow: it is of shape {:?} and dtype {})",
+                start.shape(),
+                start.dtype().name()
+            );
+            Ok(narrow(a.tensor(0)?, a.int(1)?, start.item()?.i64(), a.int(3)?)?.into())
+        }
     );
     op!(
         list,

@@ -112,7 +112,7 @@ pub fn register(list: &mut Vec<Op>) {
     op!(
         list,
         "lstsq",
-        FUNCTION,
+        FUNCTION | OUT,
         ns = "linalg",
         "The `X` that minimises `|A @ X - B|`, with residuals, rank and singular values as far as the driver ('gelsy', 'gels', 'gelsd', 'gelss') gives them.",
         "input: Tensor, b: Tensor, rcond: float? = None, *, driver: str? = None",

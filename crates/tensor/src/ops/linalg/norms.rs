@@ -72,6 +72,8 @@ pub(in crate::ops) fn matrix_norm(
         let s = svd::svdvals(&ops::movedim(&x, &[r, c], &[-2, -1])?)?;
         let y = if number.is_nan() {
             ops::sum(&s, Some(&[-1]), false, None)?
+        } else if number > 0.0 && s.shape()[s.ndim() - 1] == 0 {
+            ops::sum(&s, Some(&[-1]), false, None)?
         } else if number > 0.0 {
             ops::reduce::amax(&s, Some(&[-1]), false)?
         } else {
@@ -86,6 +88,8 @@ pub(in crate::ops) fn matrix_norm(
     let s = ops::reduce::norm(&x, 1.0, Some(&[sum]), keepdim, None)?;
     let pick = if !keepdim && sum < pick { pick - 1 } else { pick };
     match number > 0.0 {
+        // The greatest of no sums is 0.
+        true if s.shape()[pick as usize] == 0 => ops::sum(&s, Some(&[pick]), keepdim, None),
         true => ops::reduce::amax(&s, Some(&[pick]), keepdim),
         false => ops::reduce::amin(&s, Some(&[pick]), keepdim),
     }
