@@ -213,7 +213,7 @@ fn is_random(name: &str) -> bool {
 
 /// Ops whose cost is not linear in their elements, or far above one pass.
 fn is_heavy(op: &Op) -> bool {
-    const NAMES: [&str; 22] = [
+    const NAMES: [&str; 23] = [
         "matmul",
         "mm",
         "bmm",
@@ -223,6 +223,7 @@ fn is_heavy(op: &Op) -> bool {
         "einsum",
         "tensordot",
         "cdist",
+        "pdist",
         "sort",
         "argsort",
         "topk",

@@ -116,6 +116,17 @@ def _trace(frame, func, a):
     return a["input"].diagonal().sum(-1)
 
 
+@bound_rule("nn.pdist")
+def _pdist(frame, func, a):
+    x = a["input"]
+    if x.ndim != 2 or x.shape[0] < 2:
+        return NotImplemented
+    i = _C.arange(x.shape[0])
+    row, col = (i.unsqueeze(1) < i).nonzero().unbind(1)
+    full = _C.cdist(x, x, a.get("p", 2.0), "donot_use_mm_for_euclid_dist")
+    return full.flatten().index_select(0, row * x.shape[0] + col)
+
+
 @bound_rule("dist")
 def _dist(frame, func, a):
     return _C.norm(a["input"] - a["other"], a.get("p", 2.0))

@@ -333,14 +333,13 @@ def pdist(input, p=2.0):
         raise RuntimeError("pdist only supports floating-point dtypes")
     if p < 0:
         raise RuntimeError("pdist only supports non-negative p values")
+    if input.device.type == "cpu":
+        return _nn.pdist(input, p)
     n = input.shape[0]
     if n <= 1:
         return input.new_empty(0) + input.sum() * 0
     index = _C.arange(n, device=input.device)
     row, col = (index.unsqueeze(1) < index).nonzero().unbind(1)
-    if input.device.type == "cpu" and input.dtype in (_C.float32, _C.float64):
-        # All pairs by one kernel cost less than the rows of half of them gathered twice.
-        return _C.cdist(input, input, p, "donot_use_mm_for_euclid_dist").flatten().index_select(0, row * n + col)
     return (input.index_select(0, row) - input.index_select(0, col)).norm(p, 1)
 
 

@@ -71,7 +71,7 @@ fn backward(kind: Distance, g: &Tensor, y: &Tensor, x1: &Tensor, x2: &Tensor) ->
 }
 
 /// The same gradient by differentiable operators, for second derivatives.
-fn backward_recorded(p: f64, g: &Tensor, y: &Tensor, x1: &Tensor, x2: &Tensor) -> Result<Tensor> {
+pub(super) fn backward_recorded(p: f64, g: &Tensor, y: &Tensor, x1: &Tensor, x2: &Tensor) -> Result<Tensor> {
     let at_zero = ops::eq(&y.detach(), 0.0)?;
     if p == 2.0 {
         // Filled before the quotient too: its own derivative at 0 is not finite.

@@ -1,7 +1,7 @@
 //! From tensors to the matrix kernels: copies by columns, batches over the pool, failures as errors.
 //! Nothing here is differentiable.
 
-use super::{batch_of, joined, rows_cols};
+use super::{batch_of, joined, lockstep, rows_cols};
 use crate::ops;
 use crate::tensor::Tensor;
 use pyrite_core::{DType, Device, Layout, Result, bail, err};
@@ -212,6 +212,12 @@ pub(super) fn cholesky(op: &str, a: &Tensor) -> Result<(Tensor, Tensor)> {
 
 /// Packed factors, pivots (i32, 1-based) and info.
 pub(super) fn lu(op: &str, a: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+    if lockstep::suits(a) {
+        let done = lockstep::lu(a, lockstep::Sides::None, true)?;
+        if let Some((f, pivots)) = done.factors {
+            return Ok((f, pivots, done.info));
+        }
+    }
     let k = kernels("lu", a)?;
     let (m, n) = rows_cols(a);
     let r = m.min(n);
@@ -287,6 +293,9 @@ pub(super) fn geqrf(a: &Tensor) -> Result<(Tensor, Tensor)> {
 
 /// Q (m x q columns, unless 0 are asked for) and R.
 pub(super) fn qr(op: &str, a: &Tensor, q_cols: usize, want_q: bool) -> Result<(Option<Tensor>, Tensor)> {
+    if lockstep::suits(a) {
+        return lockstep::qr(a, q_cols, want_q);
+    }
     let k = kernels("geqrf", a)?;
     let (m, n) = rows_cols(a);
     let f = by_columns(a)?;
@@ -312,6 +321,15 @@ pub(super) fn svd(
     full: bool,
 ) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
     let k = kernels("linalg_svd", a)?;
+    let infinite = "The algorithm failed to converge because the input matrix contained non-finite values.";
+    let text = format!("{DIVERGED} singular values.");
+    if !vectors && lockstep::suits(a) && lockstep::many(a) {
+        let (s, done) = lockstep::singular_values(a)?;
+        if !done.contains(&Err(Failure::NotConverged)) {
+            converged(op, batch_of(a), &done, infinite, &text)?;
+            return Ok((s, None));
+        }
+    }
     let (m, n) = rows_cols(a);
     let r = m.min(n);
     let (cu, cv) = if full { (m, n) } else { (r, r) };
@@ -328,13 +346,7 @@ pub(super) fn svd(
         // SAFETY: results are ours and of the shapes the kernel wants.
         unsafe { k.svd(ma.at(i), vs.at(i), muv.map(|(u, v)| (u.at(i), v.at(i)))).map(|_| 0) }
     })?;
-    converged(
-        op,
-        batch,
-        &done,
-        "The algorithm failed to converge because the input matrix contained non-finite values.",
-        &format!("{DIVERGED} singular values."),
-    )?;
+    converged(op, batch, &done, infinite, &text)?;
     Ok((s, uv))
 }
 
@@ -343,6 +355,15 @@ pub(super) fn eigh(op: &str, a: &Tensor, vectors: bool) -> Result<(Tensor, Optio
     let k = kernels("linalg_eigh", a)?;
     let n = rows_cols(a).0;
     let batch = batch_of(a);
+    let infinite = format!("{DIVERGED} eigenvalues (it contains non-finite values).");
+    let text = format!("{DIVERGED} eigenvalues.");
+    if lockstep::suits(a) && lockstep::many(a) {
+        let (w, v, done) = lockstep::eigh(a, vectors)?;
+        if !done.contains(&Err(Failure::NotConverged)) {
+            converged(op, batch, &done, &infinite, &text)?;
+            return Ok((w, v));
+        }
+    }
     let w = Tensor::empty(&joined(batch, &[n]), a.dtype().real(), a.device())?;
     let v = if vectors { Some(empty(batch, n, n, a, a.dtype())?) } else { None };
     let src = readable(a)?;
@@ -351,8 +372,7 @@ pub(super) fn eigh(op: &str, a: &Tensor, vectors: bool) -> Result<(Tensor, Optio
         // SAFETY: results are ours and of the shapes the kernel wants.
         unsafe { k.eigh(ma.at(i), vw.at(i), mv.map(|v| v.at(i))).map(|_| 0) }
     })?;
-    let text = format!("{DIVERGED} eigenvalues.");
-    converged(op, batch, &done, &format!("{DIVERGED} eigenvalues (it contains non-finite values)."), &text)?;
+    converged(op, batch, &done, &infinite, &text)?;
     Ok((w, v))
 }
 

@@ -10,10 +10,12 @@ mod einsum;
 mod functions;
 mod kernel;
 mod ldl;
+mod lockstep;
 mod lowrank;
 mod lstsq;
 mod lu;
 mod norms;
+mod pdist;
 mod pinv;
 mod products;
 mod qr;
@@ -45,6 +47,7 @@ pub(crate) fn register(list: &mut Vec<Op>) {
     tensors::register(list);
     einsum::register(list);
     distance::register(list);
+    pdist::register(list);
     lowrank::register(list);
 }
 

@@ -67,26 +67,40 @@ pub(super) fn solve_triangular(
 /// The result, and the factorisation: packed LU, pivots, info.
 struct Solved {
     x: Tensor,
-    lu: Tensor,
-    pivots: Tensor,
+    /// Kept only if asked for, or for a gradient.
+    factors: Option<(Tensor, Tensor)>,
     info: Tensor,
 }
 
+/// The solutions of [`solve_matrices`], without history.
+fn solved(op: &str, a: &Tensor, b: &Tensor, keep: bool) -> Result<Solved> {
+    let sides = lockstep::Sides::Given(b);
+    if lockstep::suits(a) && sides.suit() {
+        let done = lockstep::lu(a, sides, keep)?;
+        if let Some(x) = done.x {
+            return Ok(Solved { x, factors: done.factors, info: done.info });
+        }
+    }
+    let (lu, pivots, info) = kernel::lu(op, a)?;
+    let x = kernel::lu_solve(&lu, &pivots, b, How::Plain)?;
+    Ok(Solved { x, factors: Some((lu, pivots)), info })
+}
+
 /// `a x = b` for square `a` and matrices `b` of one batch shape.
-fn solve_matrices(op: &str, a: &Tensor, b: &Tensor) -> Result<Solved> {
-    let (lu, pivots, info) = kernel::lu(op, &a.detach())?;
-    let x = kernel::lu_solve(&lu, &pivots, &b.detach(), How::Plain)?;
-    if needs_grad(&[a, b]) {
+fn solve_matrices(op: &str, a: &Tensor, b: &Tensor, keep: bool) -> Result<Solved> {
+    let graph = needs_grad(&[a, b]);
+    let s = solved(op, &a.detach(), &b.detach(), keep || graph)?;
+    if let (true, Some((lu, pivots))) = (graph, &s.factors) {
         autograd::attach(
             "LinalgSolveExBackward0",
             &[a, b],
-            &[&x],
-            &[Save::Input(a), Save::Output(0), Save::Input(&lu), Save::Input(&pivots)],
+            &[&s.x],
+            &[Save::Input(a), Save::Output(0), Save::Input(lu), Save::Input(pivots)],
             |cx| {
                 let g = cx.grad(0)?;
                 // The factors serve again, unless the gradient is to be differentiated itself.
                 let gb = match differentiable() {
-                    true => solve_matrices("linalg.solve", &mh(cx.saved(0)?)?, &g)?.x,
+                    true => solve_matrices("linalg.solve", &mh(cx.saved(0)?)?, &g, false)?.x,
                     false => kernel::lu_solve(cx.saved(2)?, cx.saved(3)?, &g, How::Adjoint)?,
                 };
                 let ga = match cx.needs(0) {
@@ -97,7 +111,7 @@ fn solve_matrices(op: &str, a: &Tensor, b: &Tensor) -> Result<Solved> {
             },
         );
     }
-    Ok(Solved { x, lu, pivots, info })
+    Ok(s)
 }
 
 /// Is `b` a batch of vectors rather than of matrices?
@@ -105,7 +119,7 @@ pub(super) fn is_vector(a: &Tensor, b: &Tensor) -> bool {
     b.ndim() == 1 || (a.ndim() == b.ndim() + 1 && b.shape() == &a.shape()[..a.ndim() - 1])
 }
 
-fn solve_ex(a: &Tensor, b: &Tensor, left: bool) -> Result<Solved> {
+fn solve_ex(a: &Tensor, b: &Tensor, left: bool, keep: bool) -> Result<Solved> {
     let op = "linalg.solve";
     floating(op, a)?;
     square(op, a, "A")?;
@@ -122,9 +136,9 @@ fn solve_ex(a: &Tensor, b: &Tensor, left: bool) -> Result<Solved> {
     let batch = broadcast(op, batch_of(a), batch_of(&b))?;
     let (a, b) = (expand_batch(a, &batch)?, expand_batch(&b, &batch)?);
     let mut s = match left {
-        true => solve_matrices(op, &a, &b)?,
+        true => solve_matrices(op, &a, &b, keep)?,
         false => {
-            let s = solve_matrices(op, &mt(&a)?, &mt(&b)?)?;
+            let s = solve_matrices(op, &mt(&a)?, &mt(&b)?, keep)?;
             Solved { x: mt(&s.x)?, ..s }
         }
     };
@@ -135,15 +149,14 @@ fn solve_ex(a: &Tensor, b: &Tensor, left: bool) -> Result<Solved> {
 }
 
 fn check(op: &str, info: &Tensor) -> Result<()> {
-    if let Some(i) = info.to_vec::<i32>()?.iter().position(|v| *v != 0) {
-        let at = kernel::element(info.shape(), i);
+    if let Some((at, _)) = lockstep::first_failure(info)? {
         bail!(LinAlg, "{op}: {at}The solver failed because the input matrix is singular.");
     }
     Ok(())
 }
 
 pub fn solve(a: &Tensor, b: &Tensor, left: bool) -> Result<Tensor> {
-    let s = solve_ex(a, b, left)?;
+    let s = solve_ex(a, b, left, false)?;
     check("torch.linalg.solve", &s.info)?;
     Ok(s.x)
 }
@@ -151,16 +164,24 @@ pub fn solve(a: &Tensor, b: &Tensor, left: bool) -> Result<Tensor> {
 /// `a x = b` without a check, for batches of one shape: singular matrices give inf and NaN.
 pub(super) fn unchecked(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let batch = broadcast("linalg.solve", batch_of(a), batch_of(b))?;
-    Ok(solve_matrices("linalg.solve", &expand_batch(a, &batch)?, &expand_batch(b, &batch)?)?.x)
+    Ok(solve_matrices("linalg.solve", &expand_batch(a, &batch)?, &expand_batch(b, &batch)?, false)?.x)
 }
 
 fn inv_ex(op: &str, a: &Tensor) -> Result<(Tensor, Tensor)> {
     square(op, a, "A")?;
     full_precision(op, a)?;
     let n = rows_cols(a).0;
-    let (lu, pivots, info) = kernel::lu(op, &a.detach())?;
-    let one = expand_batch(&eye(n, n, a)?, batch_of(a))?;
-    let y = kernel::lu_solve(&lu, &pivots, &one, How::Plain)?;
+    let (y, info) = match lockstep::suits(a) {
+        true => match lockstep::lu(a, lockstep::Sides::Identity, false)? {
+            lockstep::Lu { x: Some(x), info, .. } => (x, info),
+            _ => return unknown(op, "no solution was computed"),
+        },
+        false => {
+            let (lu, pivots, info) = kernel::lu(op, &a.detach())?;
+            let one = expand_batch(&eye(n, n, a)?, batch_of(a))?;
+            (kernel::lu_solve(&lu, &pivots, &one, How::Plain)?, info)
+        }
+    };
     if needs_grad(&[a]) {
         autograd::attach("LinalgInvExBackward0", &[a], &[&y], &[Save::Output(0)], |cx| {
             let yh = mh(cx.saved(0)?)?;
@@ -171,14 +192,11 @@ fn inv_ex(op: &str, a: &Tensor) -> Result<(Tensor, Tensor)> {
 }
 
 fn check_inverse(op: &str, info: &Tensor) -> Result<()> {
-    for (i, v) in info.to_vec::<i32>()?.into_iter().enumerate() {
-        if v != 0 {
-            let at = kernel::element(info.shape(), i);
-            bail!(
-                LinAlg,
-                "{op}: {at}The diagonal element {v} is zero, the inversion could not be completed because the input matrix is singular."
-            );
-        }
+    if let Some((at, v)) = lockstep::first_failure(info)? {
+        bail!(
+            LinAlg,
+            "{op}: {at}The diagonal element {v} is zero, the inversion could not be completed because the input matrix is singular."
+        );
     }
     Ok(())
 }
@@ -234,7 +252,7 @@ pub fn register(list: &mut Vec<Op>) {
         "As `solve`, without an error: `info` is 0, or the position of a zero pivot.",
         "A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False",
         |a| {
-            let s = solve_ex(a.tensor(0)?, a.tensor(1)?, a.bool(2)?)?;
+            let s = solve_ex(a.tensor(0)?, a.tensor(1)?, a.bool(2)?, false)?;
             if a.bool(3)? {
                 check("torch.linalg.solve_ex", &s.info)?;
             }
@@ -249,11 +267,12 @@ pub fn register(list: &mut Vec<Op>) {
         "As `solve_ex`, with the factorisation that was used.",
         "A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False",
         |a| {
-            let s = solve_ex(a.tensor(0)?, a.tensor(1)?, a.bool(2)?)?;
+            let s = solve_ex(a.tensor(0)?, a.tensor(1)?, a.bool(2)?, true)?;
             if a.bool(3)? {
                 check("torch.linalg.solve_ex", &s.info)?;
             }
-            let v = vec![s.x, s.lu, s.pivots, s.info];
+            let Some((lu, pivots)) = s.factors else { return unknown("_solve_ex", "no factors were kept") };
+            let v = vec![s.x, lu, pivots, s.info];
             Ok(Value::Named("_linalg_solve_ex", &["result", "LU", "pivots", "info"], v))
         }
     );

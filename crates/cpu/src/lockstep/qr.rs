@@ -1,0 +1,182 @@
+//! Householder QR with Q and R written out.
+
+use super::lanes::{Wide, clean, groups, spoil};
+use super::{Batch, WIDEST};
+use crate::real::Real;
+use crate::simd::{Arch, ArchKernel, FloatLanes, Lanes, dispatch};
+use pyrite_core::{DType, Result, bail};
+
+#[derive(Clone, Copy)]
+struct Job {
+    m: usize,
+    n: usize,
+    a: Batch,
+    /// Q and its number of columns.
+    q: Option<(Batch, usize)>,
+    /// R and its number of rows.
+    r: (Batch, usize),
+}
+
+/// QR of `count` matrices of m x n: `q` is m x its number of columns (min(m, n) or m), `r` its number of rows x n.
+/// Signs are LAPACK's. A matrix that is not finite gives NaN.
+///
+/// # Safety
+/// As [`super::lu`].
+pub unsafe fn qr(
+    dtype: DType,
+    count: usize,
+    (m, n): (usize, usize),
+    a: Batch,
+    q: Option<(Batch, usize)>,
+    r: (Batch, usize),
+) -> Result<()> {
+    let job = Job { m, n, a, q, r };
+    match dtype {
+        DType::F32 => typed::<f32>(count, job),
+        DType::F64 => typed::<f64>(count, job),
+        d => bail!(NotImplemented, "QR in lockstep: not implemented for {d}"),
+    }
+}
+
+fn typed<T: Real>(count: usize, job: Job) -> Result<()> {
+    let q_cols = job.q.map_or(0, |q| q.1);
+    let registers = job.m * job.n + job.m * q_cols + job.m.min(job.n);
+    let ns = 30.0 + (job.m.min(job.n) * job.m * (job.n + q_cols)) as f64 / 4.0;
+    groups(count, registers * WIDEST, ns, |from, to, scratch| {
+        dispatch(Range::<T> { job, from, to, scratch: scratch.cast() });
+    })
+}
+
+struct Range<T> {
+    job: Job,
+    from: usize,
+    to: usize,
+    scratch: *mut T,
+}
+
+impl<T: Real> ArchKernel for Range<T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<A: Arch>(self) {
+        let n = <T::V<A> as Lanes>::N;
+        for first in (self.from..self.to).step_by(n) {
+            // SAFETY: the promise of `qr`; the scratch holds the registers that `typed` counted.
+            unsafe { group::<T, T::V<A>>(&self.job, first, n.min(self.to - first), self.scratch) };
+        }
+    }
+}
+
+/// # Safety
+/// As [`qr`], for matrices `first .. first + lanes`.
+#[inline(always)]
+unsafe fn group<T: Real, V: FloatLanes<Elem = T>>(job: &Job, first: usize, lanes: usize, scratch: *mut T) {
+    let (m, n, k) = (job.m, job.n, job.m.min(job.n));
+    let (zero, one, nan) = (V::lit(0.0), V::lit(1.0), V::lit(f64::NAN));
+    let q_cols = job.q.map_or(0, |q| q.1);
+    let (rs, cs) = if job.a.cs == 1 { (n, 1) } else { (1, m) };
+    let a = Wide::<V>::new(scratch, rs, cs);
+    let q = Wide::<V>::new(scratch.wrapping_add(m * n * V::N), 1, m);
+    let tau = Wide::<V>::new(scratch.wrapping_add((m * n + m * q_cols) * V::N), 1, 0);
+    // SAFETY: indices are below the sizes that the scratch was made for.
+    unsafe {
+        a.load(job.a, first, lanes, m, n);
+        let mut odd = zero;
+        for i in 0..m {
+            for j in 0..n {
+                odd = spoil(odd, a.get(i, j));
+            }
+        }
+        for c in 0..k {
+            tau.set(c, 0, reflector(a, c, m));
+            for j in c + 1..n {
+                reflect(a, c, m, tau.get(c, 0), a, j);
+            }
+        }
+        let finite = clean(odd);
+        if let Some((out, q_cols)) = job.q {
+            for j in 0..q_cols {
+                for i in 0..m {
+                    q.set(i, j, if i == j { one } else { zero });
+                }
+            }
+            for c in (0..k).rev() {
+                // Columns before c are still those of the identity, which this reflector leaves as they are.
+                for j in c..q_cols {
+                    reflect(a, c, m, tau.get(c, 0), q, j);
+                }
+            }
+            for j in 0..q_cols {
+                for i in 0..m {
+                    q.set(i, j, V::select(finite, q.get(i, j), nan));
+                }
+            }
+            q.store(out, first, lanes, m, q_cols);
+        }
+        let (out, rows) = job.r;
+        for j in 0..n {
+            for i in 0..rows {
+                let v = if i <= j { V::select(finite, a.get(i, j), nan) } else { zero };
+                a.set(i, j, v);
+            }
+        }
+        a.store(out, first, lanes, rows, n);
+    }
+}
+
+/// Makes column c's reflector: its vector below the diagonal (with a one on it that is not stored), R's element
+/// on the diagonal. Returns tau; 0 where there is nothing below.
+///
+/// # Safety
+/// `a` has m rows and a column c.
+#[inline(always)]
+unsafe fn reflector<V: FloatLanes>(a: Wide<V>, c: usize, m: usize) -> V {
+    let (zero, one) = (V::lit(0.0), V::lit(1.0));
+    // SAFETY: indices are below the sizes.
+    unsafe {
+        let top = a.get(c, c);
+        let mut below = zero;
+        for i in c + 1..m {
+            below = V::maximum(below, a.get(i, c).abs());
+        }
+        let flat = V::eq(below, zero);
+        // Relative to the largest: squares neither overflow nor vanish, and denormal numbers, which have few
+        // digits, still give an orthogonal reflector.
+        let most = V::maximum(below, top.abs());
+        let unit = V::select(V::eq(most, zero), one, most);
+        let first = top / unit;
+        let mut sum = first * first;
+        for i in c + 1..m {
+            let v = a.get(i, c) / unit;
+            sum = V::fma(v, v, sum);
+            a.set(i, c, v);
+        }
+        let beta = -V::copysign(sum.sqrt(), first);
+        let span = first - beta;
+        for i in c + 1..m {
+            a.set(i, c, V::select(flat, zero, a.get(i, c) / span));
+        }
+        a.set(c, c, V::select(flat, top, beta * unit));
+        V::select(flat, zero, (beta - first) / beta)
+    }
+}
+
+/// `I - tau v v^T` on column j of `b`, from row c on; v is the vector stored in column c of `a`.
+///
+/// # Safety
+/// Both have m rows and these columns.
+#[inline(always)]
+unsafe fn reflect<V: FloatLanes>(a: Wide<V>, c: usize, m: usize, tau: V, b: Wide<V>, j: usize) {
+    // SAFETY: indices are below the sizes.
+    unsafe {
+        let top = b.get(c, j);
+        let mut sum = top;
+        for i in c + 1..m {
+            sum = V::fma(a.get(i, c), b.get(i, j), sum);
+        }
+        let w = -(sum * tau);
+        b.set(c, j, top + w);
+        for i in c + 1..m {
+            b.set(i, j, V::fma(a.get(i, c), w, b.get(i, j)));
+        }
+    }
+}
