@@ -17,6 +17,8 @@ pub trait Real:
     fn floor(self) -> Self;
     /// To the nearest integer, ties to even.
     fn nearest(self) -> Self;
+    /// Rounded towards zero; the nearest there is, or 0 for NaN, where it does not fit.
+    fn int(self) -> i32;
     fn exp(self) -> Self;
     fn ln_1p(self) -> Self;
     fn ln(self) -> Self;
@@ -29,6 +31,8 @@ macro_rules! real {
             fn floor(self) -> $t { <$t>::floor(self) }
             #[inline(always)]
             fn nearest(self) -> $t { self.round_ties_even() }
+            #[inline(always)]
+            fn int(self) -> i32 { self as i32 }
             #[inline(always)]
             fn exp(self) -> $t { <$t>::exp(self) }
             #[inline(always)]

@@ -22,7 +22,7 @@ fn width(c: usize) -> usize {
 /// Is transposing worth it? It moves each pixel once, and saves most of the loads of every position.
 pub(super) fn suits<const D: usize>(s: &Setup<D>) -> bool {
     let taps = per_axis(s.mode).pow(D as u32);
-    s.c >= 3 && taps >= 4 && s.points * taps >= s.image
+    s.c >= if taps == 1 { 8 } else { 3 } && s.points * taps >= s.image
 }
 
 /// The arrays of one call: image, positions, and what is read or written at positions.
@@ -139,9 +139,11 @@ impl<T: Real, const D: usize> ArchKernel for Tiles<'_, T, D> {
                     };
                     if let Pass::Forward = self.pass {
                         let image = std::slice::from_raw_parts(held.cast_const(), plane);
-                        match c {
-                            4 => read::<T, D, 4>(&tile, image, &mut values, m),
-                            _ => read::<T, D, 16>(&tile, image, &mut values, m),
+                        match (c, tile.taps) {
+                            (4, 1) => read::<T, D, 4, 1>(&tile, image, &mut values, m),
+                            (4, _) => read::<T, D, 4, 4>(&tile, image, &mut values, m),
+                            (_, 1) => read::<T, D, 16, 1>(&tile, image, &mut values, m),
+                            _ => read::<T, D, 16, 4>(&tile, image, &mut values, m),
                         }
                         transpose(side.cast_const(), c, y, s.points, m, channels);
                         continue;
@@ -175,12 +177,12 @@ unsafe fn pixel<T, const C: usize>(v: &[T], i: usize) -> &[T; C] {
     unsafe { &*v.as_ptr().add(i * C).cast::<[T; C]>() }
 }
 
-/// `values[p] = sum of weight * pixel` over the taps of position p, four at a time.
+/// `values[p] = sum of weight * pixel` over the taps of position p, K at a time.
 ///
 /// # Safety
-/// `image` has a pixel for each index of the tile.
+/// `image` has a pixel for each index of the tile, which has a multiple of K taps.
 #[inline(always)]
-unsafe fn read<T: Real, const D: usize, const C: usize>(
+unsafe fn read<T: Real, const D: usize, const C: usize, const K: usize>(
     tile: &Tile<T, D>,
     image: &[T],
     values: &mut [T; TILE * 16],
@@ -188,10 +190,10 @@ unsafe fn read<T: Real, const D: usize, const C: usize>(
 ) {
     for (p, value) in values.chunks_exact_mut(C).enumerate().take(m) {
         let mut sum = [T::default(); C];
-        for first in (0..tile.taps).step_by(4) {
-            for k in first..first + 4 {
+        for first in (0..tile.taps).step_by(K) {
+            for k in first..first + K {
                 let at = k * TILE + p;
-                // SAFETY: taps are a multiple of four here; indices by the caller's promise.
+                // SAFETY: the caller's promise.
                 let (w, x) = unsafe {
                     let i = *tile.index.get_unchecked(at) as usize;
                     (*tile.weight.get_unchecked(at), pixel::<T, C>(image, i))
@@ -208,7 +210,7 @@ unsafe fn read<T: Real, const D: usize, const C: usize>(
 /// Adds `values[p] . pixel` for each tap to `product`; nothing for taps outside.
 ///
 /// # Safety
-/// As [`read`].
+/// `image` has a pixel for each index of the tile.
 #[inline(always)]
 unsafe fn multiply<T: Real, const D: usize, const C: usize>(
     tile: &Tile<T, D>,
@@ -247,7 +249,7 @@ unsafe fn multiply<T: Real, const D: usize, const C: usize>(
 /// Adds `weight * values[p]` to the pixel of each tap.
 ///
 /// # Safety
-/// As [`read`].
+/// As [`multiply`].
 #[inline(always)]
 unsafe fn add<T: Real, const D: usize, const C: usize>(
     tile: &Tile<T, D>,

@@ -18,23 +18,28 @@ pub(super) struct Job<'a, T, const D: usize> {
     pub range: (usize, usize),
 }
 
-/// Adds `K` taps from `first` on to `y`; all of them if that is more than one.
+/// The image at all positions of a tile.
 #[inline(always)]
-fn weighted<T: Real, const D: usize, const K: usize>(t: &Tile<T, D>, first: usize, image: &[T], y: &mut [T]) {
-    let index: [&[i32]; K] = std::array::from_fn(|k| &t.index[(first + k) * TILE..][..TILE]);
-    let weight: [&[T]; K] = std::array::from_fn(|k| &t.weight[(first + k) * TILE..][..TILE]);
-    for (p, y) in y.iter_mut().enumerate().take(TILE) {
-        let mut sum = if K == 1 { *y } else { T::default() };
-        for k in 0..K {
-            let i = index[k][p];
-            // Read always, counted if inside: no branch on scattered positions, and a pixel that is
-            // no number does not leak into them.
+fn weighted<T: Real, const D: usize>(t: &Tile<T, D>, image: &[T], y: &mut [T]) {
+    let mut sum = [T::default(); TILE];
+    for k in 0..t.taps {
+        let (Some(index), Some(weight)) =
+            (t.index[k * TILE..].first_chunk::<TILE>(), t.weight[k * TILE..].first_chunk::<TILE>())
+        else {
+            return;
+        };
+        // Read always, counted if inside: no branch on scattered positions, and a pixel that is no number does
+        // not leak into them. First all loads, so that the rest is a vector's.
+        let mut value = [T::default(); TILE];
+        for p in 0..TILE {
             // SAFETY: `fill` makes indices of pixels or -1, and an image has a pixel.
-            let v = unsafe { *image.get_unchecked(i.max(0) as usize) };
-            sum += if i >= 0 { weight[k][p] * v } else { T::default() };
+            value[p] = unsafe { *image.get_unchecked(index[p].max(0) as usize) };
         }
-        *y = sum;
+        for p in 0..TILE {
+            sum[p] += if index[p] >= 0 { weight[p] * value[p] } else { T::default() };
+        }
     }
+    y.copy_from_slice(&sum[..y.len()]);
 }
 
 impl<T: Real, const D: usize> ArchKernel for Job<'_, T, D> {
@@ -95,16 +100,7 @@ impl<T: Real, const D: usize> ArchKernel for Job<'_, T, D> {
                     let y = unsafe {
                         std::slice::from_raw_parts_mut(self.y.get().add((n * s.c + c) * s.points + p), m)
                     };
-                    match tile.taps {
-                        4 => weighted::<T, D, 4>(&tile, 0, image, y),
-                        8 => weighted::<T, D, 8>(&tile, 0, image, y),
-                        _ => {
-                            y.fill(T::default());
-                            for tap in 0..tile.taps {
-                                weighted::<T, D, 1>(&tile, tap, image, y);
-                            }
-                        }
-                    }
+                    weighted(&tile, image, y);
                 }
                 continue;
             }

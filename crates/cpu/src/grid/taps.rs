@@ -35,7 +35,6 @@ impl<T: Real, const D: usize> Tile<T, D> {
     /// From `D` coordinates for each position.
     #[inline(always)]
     pub fn fill(&mut self, s: &Setup<D>, grid: &[T]) {
-        use {Border::*, Interpolation::*};
         let mut index = [[[-1i32; TILE]; 4]; D];
         for a in 0..D {
             // All of the tile's places, so that the loops have a constant length; those behind the
@@ -44,24 +43,14 @@ impl<T: Real, const D: usize> Tile<T, D> {
             for (to, from) in at.iter_mut().zip(grid.chunks_exact(D)) {
                 *to = from[a];
             }
-            let (n, mode) = (s.size[a], s.mode);
-            // Modes as constants: what the loop decides, it decides before.
-            index[a] = match (mode.interpolation, mode.border) {
-                (Linear, Zeros) => {
-                    self.axis(GridMode { interpolation: Linear, border: Zeros, ..mode }, n, a, &at)
-                }
-                (Linear, Clamp) => {
-                    self.axis(GridMode { interpolation: Linear, border: Clamp, ..mode }, n, a, &at)
-                }
-                _ => self.axis(mode, n, a, &at),
-            };
+            self.axis(s.mode, s.size[a], a, at, &mut index[a]);
         }
         for tap in 0..self.taps {
             let (mut w, mut flat, mut ok) = ([T::of(1.0); TILE], [0i32; TILE], [0i32; TILE]);
             let mut step = 1i32;
             for a in 0..D {
                 let k = self.digits[tap][a];
-                let (i, v) = (&index[a][k], &self.weights[(a * 4 + k) * TILE..][..TILE]);
+                let (i, v) = (&index[a][k], part(&mut self.weights, a * 4 + k));
                 for p in 0..TILE {
                     // Negative as soon as one of them is.
                     ok[p] |= i[p];
@@ -70,11 +59,11 @@ impl<T: Real, const D: usize> Tile<T, D> {
                 }
                 step *= s.size[a] as i32;
             }
+            let to = part(&mut self.index, tap);
             for p in 0..TILE {
-                flat[p] = if ok[p] >= 0 { flat[p] } else { -1 };
+                to[p] = if ok[p] >= 0 { flat[p] } else { -1 };
             }
-            self.index[tap * TILE..][..TILE].copy_from_slice(&flat);
-            self.weight[tap * TILE..][..TILE].copy_from_slice(&w);
+            *part(&mut self.weight, tap) = w;
         }
     }
     /// Taps outside lead to the pixel behind the last one, with weight 0: for images that have zeros there.
@@ -104,23 +93,87 @@ impl<T: Real, const D: usize> Tile<T, D> {
             }
         }
     }
-    /// One axis: keeps weights and slopes, returns the indices of each tap.
+    /// One axis: weights, slopes and indices of each tap. Step by step over all positions, so that every loop is
+    /// a vector's, whatever the mode.
     #[inline(always)]
-    fn axis(&mut self, mode: GridMode, n: usize, a: usize, at: &[T; TILE]) -> [[i32; TILE]; 4] {
-        let mut index = [[-1i32; TILE]; 4];
-        let (mut weight, mut slope) = ([[T::default(); TILE]; 4], [[T::default(); TILE]; 4]);
-        let along = per_axis(mode);
-        for p in 0..TILE {
-            let taps = axis_taps(mode, n, at[p]);
-            for k in 0..along {
-                (index[k][p], weight[k][p], slope[k][p]) = taps[k];
+    fn axis(&mut self, mode: GridMode, n: usize, a: usize, at: [T; TILE], index: &mut [[i32; TILE]; 4]) {
+        let (one, size) = (T::of(1.0), T::of(n as f64));
+        let mut v = at;
+        let scale = if mode.align {
+            let half = T::of((n as f64 - 1.0) / 2.0);
+            for v in &mut v {
+                *v = (*v + one) * half;
+            }
+            half
+        } else {
+            for v in &mut v {
+                *v = ((*v + one) * size - one) * T::of(0.5);
+            }
+            size * T::of(0.5)
+        };
+        let mut slope = [one; TILE];
+        match mode.interpolation {
+            Interpolation::Nearest => {
+                border(mode, n, &mut v, &mut slope);
+                for v in &mut v {
+                    *v = v.nearest();
+                }
+                indices(&v, n, &mut index[0]);
+                *part(&mut self.weights, a * 4) = [one; TILE];
+                *part(&mut self.slopes, a * 4) = [T::default(); TILE];
+            }
+            Interpolation::Linear => {
+                border(mode, n, &mut v, &mut slope);
+                let (mut base, mut next) = (v, v);
+                for p in 0..TILE {
+                    base[p] = v[p].floor();
+                    next[p] = base[p] + one;
+                    v[p] = v[p] - base[p];
+                    slope[p] = slope[p] * scale;
+                }
+                indices(&base, n, &mut index[0]);
+                indices(&next, n, &mut index[1]);
+                *part(&mut self.weights, a * 4 + 1) = v;
+                *part(&mut self.slopes, a * 4 + 1) = slope;
+                for p in 0..TILE {
+                    (v[p], slope[p]) = (one - v[p], -slope[p]);
+                }
+                *part(&mut self.weights, a * 4) = v;
+                *part(&mut self.slopes, a * 4) = slope;
+            }
+            Interpolation::Cubic => {
+                let mut base = v;
+                for p in 0..TILE {
+                    base[p] = v[p].floor();
+                    v[p] = v[p] - base[p];
+                }
+                for p in 0..TILE {
+                    let (w, slope) = cubic(v[p]);
+                    for k in 0..4 {
+                        self.weights[(a * 4 + k) * TILE + p] = w[k];
+                        self.slopes[(a * 4 + k) * TILE + p] = slope[k] * scale;
+                    }
+                }
+                for (k, index) in index.iter_mut().enumerate() {
+                    let mut at = base;
+                    for v in &mut at {
+                        *v = *v + T::of(k as f64 - 1.0);
+                    }
+                    border(mode, n, &mut at, &mut slope);
+                    indices(&at, n, index);
+                }
             }
         }
-        for k in 0..along {
-            self.weights[(a * 4 + k) * TILE..][..TILE].copy_from_slice(&weight[k]);
-            self.slopes[(a * 4 + k) * TILE..][..TILE].copy_from_slice(&slope[k]);
-        }
-        index
+    }
+}
+
+/// Stretch `i` of a list of tiles.
+#[inline(always)]
+fn part<T>(all: &mut [T], i: usize) -> &mut [T; TILE] {
+    match all[i * TILE..].first_chunk_mut() {
+        Some(v) => v,
+        // `Tile::new` makes whole stretches.
+        None => unreachable!(),
     }
 }
 
@@ -134,84 +187,47 @@ pub(super) fn per_axis(mode: GridMode) -> usize {
     }
 }
 
-/// A pixel coordinate as an index, or -1 if it lies outside (or is no number).
+/// Pixel coordinates as indices, or -1 where they lie outside (or are no numbers).
 #[inline(always)]
-fn index_of<T: Real>(v: T, n: usize) -> i32 {
-    if v >= T::of(0.0) && v < T::of(n as f64) { v.f64() as i32 } else { -1 }
+fn indices<T: Real>(v: &[T; TILE], n: usize, out: &mut [i32; TILE]) {
+    let (zero, size) = (T::default(), T::of(n as f64));
+    for (o, v) in out.iter_mut().zip(v) {
+        let i = v.int();
+        *o = if *v >= zero && *v < size { i } else { -1 };
+    }
 }
 
-/// A coordinate led back into the image, and the slope of that.
+/// Coordinates led back into the image, and slopes times the slope of that.
 #[inline(always)]
-fn border<T: Real>(mode: GridMode, n: usize, v: T) -> (T, T) {
-    let (zero, one, last) = (T::of(0.0), T::of(1.0), T::of(n as f64 - 1.0));
-    let clamp = |v: T, slope: T| {
-        if v <= zero {
-            (zero, zero)
-        } else if v >= last {
-            (last, zero)
-        } else {
-            (v, slope)
+fn border<T: Real>(mode: GridMode, n: usize, v: &mut [T; TILE], slope: &mut [T; TILE]) {
+    let (zero, last) = (T::of(0.0), T::of(n as f64 - 1.0));
+    if mode.border == Border::Zeros {
+        return;
+    }
+    if mode.border == Border::Reflect {
+        let (low, span) = if mode.align { (0.0, n as f64 - 1.0) } else { (-0.5, n as f64) };
+        if span <= 0.0 {
+            (*v, *slope) = ([zero; TILE], [zero; TILE]);
+            return;
         }
-    };
-    match mode.border {
-        Border::Zeros => (v, one),
-        Border::Clamp => clamp(v, one),
-        Border::Reflect => {
-            let (low, span) = if mode.align { (0.0, n as f64 - 1.0) } else { (-0.5, n as f64) };
-            if span <= 0.0 {
-                return (zero, zero);
-            }
-            let (mut d, mut slope) = (v - T::of(low), one);
-            if d < zero {
-                (d, slope) = (-d, -slope);
-            }
-            let turns = (d / T::of(span)).floor();
-            let rest = d - turns * T::of(span);
+        let (low, span) = (T::of(low), T::of(span));
+        for p in 0..TILE {
+            let d = v[p] - low;
+            let (d, s) = if d < zero { (-d, -slope[p]) } else { (d, slope[p]) };
+            let turns = (d / span).floor();
+            let rest = d - turns * span;
             let half = turns * T::of(0.5);
             // An odd number of reflections walks backwards.
-            let (v, slope) = if half.floor() == half {
-                (rest + T::of(low), slope)
-            } else {
-                (T::of(span) - rest + T::of(low), -slope)
-            };
-            clamp(v, slope)
+            let even = half.floor() == half;
+            v[p] = if even { rest + low } else { span - rest + low };
+            slope[p] = if even { s } else { -s };
         }
     }
-}
-
-/// Index, weight and the weight's slope (with the grid's coordinate) of each tap of one axis.
-#[inline(always)]
-fn axis_taps<T: Real>(mode: GridMode, n: usize, g: T) -> [(i32, T, T); 4] {
-    let (zero, one) = (T::of(0.0), T::of(1.0));
-    let size = T::of(n as f64);
-    let (v, scale) = if mode.align {
-        let half = T::of((n as f64 - 1.0) / 2.0);
-        ((g + one) * half, half)
-    } else {
-        (((g + one) * size - one) * T::of(0.5), size * T::of(0.5))
-    };
-    let mut out = [(-1, zero, zero); 4];
-    if mode.interpolation == Interpolation::Cubic {
-        let base = v.floor();
-        let t = v - base;
-        let (w, slope) = cubic(t);
-        for (k, o) in out.iter_mut().enumerate() {
-            let at = border(mode, n, base + T::of(k as f64 - 1.0)).0;
-            *o = (index_of(at, n), w[k], slope[k] * scale);
-        }
-        return out;
+    for p in 0..TILE {
+        let (x, s) = (v[p], slope[p]);
+        let (x, s) = if x <= zero { (zero, zero) } else { (x, s) };
+        (v[p], slope[p]) = if x >= last && v[p] > zero { (last, zero) } else { (x, s) };
     }
-    let (v, slope) = border(mode, n, v);
-    if mode.interpolation == Interpolation::Nearest {
-        out[0] = (index_of(v.nearest(), n), one, zero);
-        return out;
-    }
-    let base = v.floor();
-    let t = v - base;
-    let slope = slope * scale;
-    out[0] = (index_of(base, n), one - t, -slope);
-    out[1] = (index_of(base + one, n), t, slope);
-    out
 }
 
 /// Weights of cubic convolution (A = -0.75) at distance `t` from the second tap, and their slopes.
