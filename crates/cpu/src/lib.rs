@@ -27,6 +27,7 @@ pub mod real;
 pub mod reduce;
 pub mod resample;
 pub mod rowwise;
+pub mod runs;
 pub mod scan;
 pub mod sort;
 pub mod strided;

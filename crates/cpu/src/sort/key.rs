@@ -8,6 +8,8 @@ pub trait Key: Copy + Send + Sync + 'static {
     /// Bits of the key.
     const BITS: u32;
     const FLOAT: bool = false;
+    /// Leading bits of the key that most elements share with many others: sign and exponent.
+    const CROWD: u32 = 0;
     fn key(self) -> u64;
     /// Back from a key; false where several elements share one (NaNs, the two zeros).
     fn likely(key: u64) -> (Self, bool);
@@ -38,10 +40,11 @@ macro_rules! signed {
 }
 signed!(i8, u8; i16, u16; i32, u32; i64, u64;);
 macro_rules! float {
-    ($($t:ty, $u:ty;)*) => { $(
+    ($($t:ty, $u:ty, $exponent:literal;)*) => { $(
         impl Key for $t {
             const BITS: u32 = <$u>::BITS;
             const FLOAT: bool = true;
+            const CROWD: u32 = 1 + $exponent;
             #[inline(always)]
             fn key(self) -> u64 {
                 const TOP: $u = 1 << (<$u>::BITS - 1);
@@ -61,7 +64,7 @@ macro_rules! float {
         }
     )* };
 }
-float!(f16, u16; bf16, u16; f32, u32; f64, u64;);
+float!(f16, u16, 5; bf16, u16, 8; f32, u32, 8; f64, u64, 11;);
 impl Key for Bool8 {
     const BITS: u32 = 8;
     #[inline(always)]

@@ -2,12 +2,15 @@
 //! search.
 //!
 //! Elements become unsigned keys whose order is the wanted one (`key.rs`; all bits flipped for
-//! descending order). Keys travel with their position in one u64 (`radix.rs`), so that a plain
-//! unstable sort of u64 is stable.
+//! descending order). Long lines are parted by their leading digit (`long.rs`); what fits the cache is
+//! sorted as u32 (`bucket.rs`) in vector registers (`network.rs`).
 
+mod bucket;
 mod key;
+mod line;
+mod long;
 mod network;
-mod radix;
+mod out;
 mod rows;
 mod search;
 mod select;
@@ -20,9 +23,11 @@ use crate::scan::Lines;
 use crate::simd::{Arch, ArchKernel, dispatch};
 use crate::{copy, oom, pool};
 use key::Key;
+use line::{Lines as Scratch, TINY};
+use long::LONG;
+use out::Out;
 use pyrite_core::backend::{Order, Rank};
 use pyrite_core::{Arr, Result, bail, match_dtype};
-use radix::{LONG, Scratch, TINY};
 
 const GRAIN: usize = 4096;
 
@@ -68,15 +73,16 @@ impl<T: Key> Job<T> {
     fn sort(&self) -> Result<()> {
         // Few long lines: threads share each; else each takes whole lines.
         if self.n >= LONG && self.lines.count < 16 {
-            return (0..self.lines.count).try_for_each(|l| self.sort_long(self.lines.at(l)));
+            // SAFETY: elements and results of a line.
+            return (0..self.lines.count).try_for_each(|l| unsafe { self.sort_long(self.lines.at(l)) });
         }
         #[cfg(target_arch = "x86_64")]
-        if self.n <= network::SMALL && T::BITS <= 32 && network::available() {
+        if self.n <= network::SMALL && network::available() {
             // SAFETY: elements and results of one line; the machine was asked.
             self.each_line(
                 4,
                 #[inline(always)]
-                |_, o| unsafe { self.sort_small(o) },
+                |_, o| unsafe { if self.n <= 16 { self.sort_sixteen(o) } else { self.sort_small(o) } },
             );
             return Ok(());
         }
@@ -90,13 +96,12 @@ impl<T: Key> Job<T> {
             return Ok(());
         }
         self.each_line(
-            12,
+            8,
             #[inline(always)]
             |s, o| {
                 // SAFETY: elements and results of one line.
                 unsafe {
-                    let p = self.sorted(o[0], s);
-                    self.write(&s.items, p, o, 0);
+                    self.sorted(o[0], s, self.idx.is_null(), &mut Out::new(self, o, self.n));
                 }
             },
         );

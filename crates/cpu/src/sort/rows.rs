@@ -1,9 +1,24 @@
 //! Runs of equal elements in sorted lines (`mode`), and the order of whole rows.
 
 use super::Job;
+use super::bucket::{Form, Item, Sink};
 use super::key::Key;
 use crate::strided::Ptr;
 use pyrite_core::{Arr, DType, Result, bail, match_dtype};
+
+/// Collects positions in order.
+struct Positions(Vec<usize>);
+
+impl<I: Item> Sink<I> for Positions {
+    fn put(&mut self, _: usize, items: &[I], form: Form, w: &[u32], mask: u32, _: Option<u64>) {
+        self.0.extend(w.iter().map(|x| {
+            let place = (x & mask) as usize;
+            items[place].at(form, place)
+        }));
+    }
+    // Only where positions were not asked for.
+    fn keys(&mut self, _: usize, _: u64, _: Form, _: &[u32]) {}
+}
 
 impl<T: Key> Job<T> {
     /// The most frequent element (the smallest of several) and its last position. NaNs count as equal.
@@ -14,14 +29,15 @@ impl<T: Key> Job<T> {
             |s, o| {
                 // SAFETY: elements and the result of one line.
                 unsafe {
-                    let p = self.sorted(o[0], s);
+                    let mut order = Positions(Vec::with_capacity(self.n));
+                    self.sorted(o[0], s, false, &mut order);
                     let (mut best, mut longest, mut start) = (0, 0, 0);
-                    let key = |i: usize| self.key(o[0], p.at(s.items[i]).min(self.n - 1));
+                    let key = |i: usize| self.key(o[0], order.0[i]);
                     for i in 0..self.n {
                         let last = i + 1 == self.n || key(i) != key(i + 1);
                         if last {
                             if i + 1 - start > longest {
-                                (best, longest) = (p.at(s.items[i]).min(self.n - 1), i + 1 - start);
+                                (best, longest) = (order.0[i], i + 1 - start);
                             }
                             start = i + 1;
                         }
@@ -48,7 +64,7 @@ pub fn rows(idx: Arr, src: Arr) -> Result<()> {
         for i in 0..n as isize {
             for j in 0..m as isize {
                 // SAFETY: element (i, j) of the source.
-                keys.push(unsafe { *base.offset(i * s[0] + j * s[1]) }.key());
+                keys.push(Key::key(unsafe { *base.offset(i * s[0] + j * s[1]) }));
             }
         }
         let mut at: Vec<usize> = (0..n).collect();

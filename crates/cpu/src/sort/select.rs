@@ -2,7 +2,8 @@
 
 use super::Job;
 use super::key::Key;
-use super::radix::LONG;
+use super::long::LONG;
+use super::out::Out;
 use crate::gemm::Shared;
 use crate::pool;
 use crate::simd::{Arch, ArchKernel, dispatch};
@@ -68,18 +69,15 @@ impl<T: Key> Job<T> {
         if self.k == 0 {
             return;
         }
-        // Most of a line: sorting it all is cheaper. (`write` takes only what fits.)
+        // Most of a line: sorting it all is cheaper. (`Out` takes only what fits.)
         let (n, k) = (self.n, self.k);
         if k > n / 8 {
             return self.each_line(
-                12,
+                8,
                 #[inline(always)]
                 |s, o| {
                     // SAFETY: elements and results of one line.
-                    unsafe {
-                        let p = self.sorted(o[0], s);
-                        self.write(&s.items[..k], p, o, 0);
-                    }
+                    unsafe { self.sorted(o[0], s, false, &mut Out::new(self, o, k)) }
                 },
             );
         }
@@ -281,14 +279,13 @@ impl<T: Key> Job<T> {
             6,
             #[inline(always)]
             |s, o| {
-                s.items.clear();
                 // SAFETY: elements of the line.
-                s.items.extend((0..n).map(|i| unsafe { self.key(o[0], i) }));
+                unsafe { self.keys(o[0], &mut s.keys) };
                 let nans = match (rank, T::FLOAT) {
                     (Rank::Kth(_), _) | (_, false) => 0,
-                    _ => s.items.iter().filter(|k| **k == nan).count(),
+                    _ => s.keys.iter().filter(|k| **k == nan).count(),
                 };
-                finish(o, Self::nth(&mut s.items, place(nans)));
+                finish(o, Self::nth(&mut s.keys, place(nans)));
             },
         );
     }

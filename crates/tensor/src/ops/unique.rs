@@ -6,7 +6,7 @@ use crate::registry::{Op, Value};
 use crate::tensor::Tensor;
 use pyrite_core::backend::{Index, Order, Scatter};
 use pyrite_core::layout::wrap_dim;
-use pyrite_core::{DType, Dims, Result, Scalar, ensure};
+use pyrite_core::{DType, Device, Dims, Result, Scalar, ensure};
 
 /// What is asked for.
 #[derive(Clone, Copy)]
@@ -35,13 +35,18 @@ fn starts(change: &Tensor) -> Result<Tensor> {
     super::shape::cat(&[zero, super::add(&at, super::Operand::Number(Scalar::Int(1)))?], 0)
 }
 
-/// The run of each position; with `perm`, sent back to where the element came from.
-fn runs(change: &Tensor, n: usize, perm: Option<&Tensor>) -> Result<Tensor> {
+/// The run of each position.
+fn runs(change: &Tensor, n: usize) -> Result<Tensor> {
     let run = Tensor::zeros(&[n], DType::I64, change.device())?;
     let tail = super::scan_sort::cumsum(change, 0, Some(DType::I64))?;
     super::copy_raw(&super::narrow(&run, 0, 1, n as i64 - 1)?, &tail)?;
+    Ok(run)
+}
+
+/// What positions after sorting have, sent back to where the elements came from.
+fn sent_back(run: Tensor, perm: Option<&Tensor>) -> Result<Tensor> {
     let Some(perm) = perm else { return Ok(run) };
-    let back = Tensor::empty(&[n], DType::I64, change.device())?;
+    let back = Tensor::empty(run.shape(), DType::I64, run.device())?;
     back.backend()?.index(Index::SelectInto {
         dst: back.arr(),
         src: run.arr(),
@@ -101,6 +106,25 @@ fn counted(x: &Tensor, w: Want) -> Result<Option<[Option<Tensor>; 3]>> {
     Ok(Some([Some(values), inverse, counts]))
 }
 
+/// The first `k` elements of a vector that was made for more.
+fn first(t: &Tensor, k: usize) -> Result<Tensor> {
+    // The rest is not worth a copy, unless it is most of the memory.
+    if k > t.numel() / 2 { super::resize(t, &[k]) } else { super::clone(&super::narrow(t, 0, 0, k as i64)?) }
+}
+
+/// `flat` of the dense, not empty vector `x` on the CPU, in whose order equal elements are neighbours.
+fn in_one_pass(t: &Tensor, x: &Tensor, perm: Option<&Tensor>, w: Want) -> Result<Value> {
+    let n = x.numel();
+    let positions = |wanted: bool| wanted.then(|| Tensor::empty(&[n], DType::I64, x.device())).transpose();
+    let values = Tensor::empty(&[n], x.dtype(), x.device())?;
+    let (counts, run) = (positions(w.counts)?, positions(w.inverse)?);
+    let (c, r) = (counts.as_ref().map(Tensor::arr), run.as_ref().map(Tensor::arr));
+    let k = pyrite_cpu::runs::runs(x.arr(), values.arr(), c, r)?;
+    let inverse = run.map(|r| super::reshape_to(&sent_back(r, perm)?, t.shape())).transpose()?;
+    let counts = counts.map(|c| first(&c, k)).transpose()?;
+    Ok(answer(w, first(&values, k)?, inverse, counts))
+}
+
 fn flat(t: &Tensor, w: Want) -> Result<Value> {
     let x = super::contiguous(&super::reshape(&t.detach(), &[-1])?)?;
     let n = x.numel();
@@ -124,12 +148,15 @@ fn flat(t: &Tensor, w: Want) -> Result<Value> {
         (true, false) => (sorted_values(&x)?, None),
         (false, _) => (x, None),
     };
+    if x.device() == Device::Cpu {
+        return in_one_pass(t, &x, perm.as_ref(), w);
+    }
     let change = changes(&x)?;
     let first = super::narrow(&x, 0, 0, 1)?;
     let others = super::index::masked_select(&super::narrow(&x, 0, 1, n as i64 - 1)?, &change)?;
     let values = super::shape::cat(&[first, others], 0)?;
     let inverse = match w.inverse {
-        true => Some(super::reshape_to(&runs(&change, n, perm.as_ref())?, t.shape())?),
+        true => Some(super::reshape_to(&sent_back(runs(&change, n)?, perm.as_ref())?, t.shape())?),
         false => None,
     };
     let counts = if w.counts { Some(lengths(&starts(&change)?, n)?) } else { None };
@@ -168,7 +195,7 @@ fn slices(t: &Tensor, dim: i64, w: Want) -> Result<Value> {
     let mut shape: Dims = moved.shape().into();
     shape[0] = begin.numel();
     let values = super::movedim(&super::reshape_to(&kept, &shape)?, &[0], &[d as i64])?;
-    let inverse = if w.inverse { Some(runs(&change, n, perm.as_ref())?) } else { None };
+    let inverse = if w.inverse { Some(sent_back(runs(&change, n)?, perm.as_ref())?) } else { None };
     let counts = if w.counts { Some(lengths(&begin, n)?) } else { None };
     Ok(answer(w, super::contiguous(&values)?, inverse, counts))
 }
