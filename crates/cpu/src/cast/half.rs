@@ -1,5 +1,5 @@
 //! Conversions from and to the half formats: by the machine's instructions to and from f32, and
-//! through f32, in pieces that stay in the nearest cache, for all other types.
+//! through f32, a few vectors at a time, for all other types.
 
 use super::{Dst, Src, run};
 use crate::simd::{Arch, ArchKernel, F32Lanes, Lanes, dispatch};
@@ -75,79 +75,83 @@ unsafe fn of_f32<A: Arch, H: Format>(n: usize, dst: *mut u16, src: *const f32) {
     }
 }
 
-/// Elements converted at a time through f32.
-const PIECE: usize = 1024;
+/// Elements converted at a time through f32: a few vectors, which mostly stay in registers.
+const BLOCK: usize = 64;
 
-struct To<D, H> {
-    n: usize,
-    dst: *mut u8,
-    src: *const u8,
-    types: PhantomData<(D, H)>,
+/// A type whose elements become f32.
+pub(super) trait Read {
+    /// # Safety
+    /// `n` elements on both sides.
+    unsafe fn read<A: Arch>(n: usize, dst: *mut f32, src: *const u8);
 }
-impl<D: Dst, H: Format> ArchKernel for To<D, H> {
-    type Out = ();
+/// A type whose elements are made from f32.
+pub(super) trait Write {
+    /// # Safety
+    /// `n` elements on both sides.
+    unsafe fn write<A: Arch>(n: usize, dst: *mut u8, src: *const f32);
+}
+
+/// One of the two formats.
+pub(super) struct Half<H>(PhantomData<H>);
+/// Any other type.
+pub(super) struct Other<T>(PhantomData<T>);
+
+impl<H: Format> Read for Half<H> {
     #[inline(always)]
-    fn run<A: Arch>(self) {
-        let mut piece = [0f32; PIECE];
-        let mut i = 0;
-        while i < self.n {
-            let m = PIECE.min(self.n - i);
-            // SAFETY: elements i..i+m of both sides, by the promise of `Cast`. Where the two are
-            // equal, a piece is read before its place is written, and places lie behind what is read.
-            unsafe {
-                to_f32::<A, H>(m, piece.as_mut_ptr(), self.src.cast::<u16>().add(i));
-                run::<D, f32>(m, self.dst.cast::<D>().add(i).cast(), piece.as_ptr().cast());
-            }
-            i += m;
-        }
+    unsafe fn read<A: Arch>(n: usize, dst: *mut f32, src: *const u8) {
+        // SAFETY: the caller's promise.
+        unsafe { to_f32::<A, H>(n, dst, src.cast()) }
+    }
+}
+impl<H: Format> Write for Half<H> {
+    #[inline(always)]
+    unsafe fn write<A: Arch>(n: usize, dst: *mut u8, src: *const f32) {
+        // SAFETY: the caller's promise.
+        unsafe { of_f32::<A, H>(n, dst.cast(), src) }
+    }
+}
+impl<S: Src> Read for Other<S> {
+    #[inline(always)]
+    unsafe fn read<A: Arch>(n: usize, dst: *mut f32, src: *const u8) {
+        // SAFETY: the caller's promise.
+        unsafe { run::<f32, S>(n, dst.cast(), src) }
+    }
+}
+impl<D: Dst> Write for Other<D> {
+    #[inline(always)]
+    unsafe fn write<A: Arch>(n: usize, dst: *mut u8, src: *const f32) {
+        // SAFETY: the caller's promise.
+        unsafe { run::<D, f32>(n, dst, src.cast()) }
     }
 }
 
-struct From<H, S> {
+/// From elements of `S` to elements of `D`, whose sizes are given, through f32.
+struct Through<D, S> {
     n: usize,
     dst: *mut u8,
     src: *const u8,
-    types: PhantomData<(H, S)>,
+    sizes: [usize; 2],
+    types: PhantomData<(D, S)>,
 }
-impl<H: Format, S: Src> ArchKernel for From<H, S> {
+impl<D: Write, S: Read> ArchKernel for Through<D, S> {
     type Out = ();
     #[inline(always)]
     fn run<A: Arch>(self) {
-        let mut piece = [0f32; PIECE];
+        let [d, s] = self.sizes;
+        let mut block = [0f32; BLOCK];
         let mut i = 0;
-        while i < self.n {
-            let m = PIECE.min(self.n - i);
-            // SAFETY: as in `To`.
-            unsafe {
-                run::<f32, S>(m, piece.as_mut_ptr().cast(), self.src.cast::<S>().add(i).cast());
-                of_f32::<A, H>(m, self.dst.cast::<u16>().add(i), piece.as_ptr());
+        // SAFETY: elements of both sides, by the promise of `Cast`. Where the two are equal, a block is
+        // read before its place is written, and places lie behind what is read.
+        unsafe {
+            // Constant lengths: what is between reading and writing need not be memory.
+            while i + BLOCK <= self.n {
+                S::read::<A>(BLOCK, block.as_mut_ptr(), self.src.add(i * s));
+                D::write::<A>(BLOCK, self.dst.add(i * d), block.as_ptr());
+                i += BLOCK;
             }
-            i += m;
-        }
-    }
-}
-
-/// Between the two formats.
-struct Between<H, G> {
-    n: usize,
-    dst: *mut u8,
-    src: *const u8,
-    types: PhantomData<(H, G)>,
-}
-impl<H: Format, G: Format> ArchKernel for Between<H, G> {
-    type Out = ();
-    #[inline(always)]
-    fn run<A: Arch>(self) {
-        let mut piece = [0f32; PIECE];
-        let mut i = 0;
-        while i < self.n {
-            let m = PIECE.min(self.n - i);
-            // SAFETY: as in `To`.
-            unsafe {
-                to_f32::<A, G>(m, piece.as_mut_ptr(), self.src.cast::<u16>().add(i));
-                of_f32::<A, H>(m, self.dst.cast::<u16>().add(i), piece.as_ptr());
-            }
-            i += m;
+            let left = self.n - i;
+            S::read::<A>(left, block.as_mut_ptr(), self.src.add(i * s));
+            D::write::<A>(left, self.dst.add(i * d), block.as_ptr());
         }
     }
 }
@@ -178,19 +182,21 @@ impl<H: Format> ArchKernel for Straight<H> {
 /// # Safety
 /// As for every `Cast`.
 pub(super) unsafe fn widen<D: Dst, H: Format>(n: usize, dst: *mut u8, src: *const u8) {
-    dispatch(To::<D, H> { n, dst, src, types: PhantomData })
+    let sizes = [size_of::<D>(), 2];
+    dispatch(Through::<Other<D>, Half<H>> { n, dst, src, sizes, types: PhantomData })
 }
 /// From any other real type to a half format.
 /// # Safety
 /// As for every `Cast`.
 pub(super) unsafe fn narrow<H: Format, S: Src>(n: usize, dst: *mut u8, src: *const u8) {
-    dispatch(From::<H, S> { n, dst, src, types: PhantomData })
+    let sizes = [2, size_of::<S>()];
+    dispatch(Through::<Half<H>, Other<S>> { n, dst, src, sizes, types: PhantomData })
 }
 /// From one half format to the other.
 /// # Safety
 /// As for every `Cast`.
 pub(super) unsafe fn between<H: Format, G: Format>(n: usize, dst: *mut u8, src: *const u8) {
-    dispatch(Between::<H, G> { n, dst, src, types: PhantomData })
+    dispatch(Through::<Half<H>, Half<G>> { n, dst, src, sizes: [2, 2], types: PhantomData })
 }
 
 macro_rules! straight {

@@ -133,9 +133,15 @@ pub fn gather(dst: Arr, src: Arr, idx: Arr, dim: usize) -> Result<()> {
 
 pub fn scatter(dst: Arr, src: Arr, idx: Arr, dim: usize, how: Scatter) -> Result<()> {
     check("scatter", &dst, &src, how)?;
+    // Of the right shape and dtype first, then every index: nothing is written if one is bad.
     let g = grid("scatter", &src, &dst, &idx, dim)?;
-    beforehand::check("scatter", Kind::Runtime, &idx, g.size, dim, false)?;
-    let (ix, bad) = (Indices::new("scatter", &idx)?, Bad::new());
+    let mut ix = Indices::new("scatter", &idx)?;
+    let kept = beforehand::shortened("scatter", Kind::Runtime, &idx, g.size, dim)?;
+    match &kept {
+        Some((_, short)) => ix = *short,
+        None => beforehand::check("scatter", Kind::Runtime, &idx, g.size, dim, false)?,
+    }
+    let bad = Bad::new();
     let check = Check { bad: &bad, size: g.size, dim, wrap: false };
     let (d, s) = (Ptr(dst.ptr), Ptr(src.ptr));
     match_dtype!(all, dst.dtype, |T| {

@@ -3,7 +3,7 @@
 //! Copying indices first (as `Indices::read` does) pays where several rows share them; here it would
 //! only make a second pass over the largest operand.
 
-use super::{Bad, Indices, NOWHERE};
+use super::{Bad, Indices, NOWHERE, Width};
 
 /// Element steps along a line: of the array that has the index's shape, of the indexed array beside
 /// and along the indexed dimension, and of the index.
@@ -40,6 +40,12 @@ impl Int for i64 {
     }
 }
 impl Int for i32 {
+    #[inline(always)]
+    fn wide(self) -> i64 {
+        self as i64
+    }
+}
+impl Int for u16 {
     #[inline(always)]
     fn wide(self) -> i64 {
         self as i64
@@ -126,10 +132,10 @@ pub unsafe fn line<T>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        if ix.wide {
-            typed(ix.ptr.get().cast::<i64>().offset(oi), t, n, check, b, &mut f)
-        } else {
-            typed(ix.ptr.get().cast::<i32>().offset(oi), t, n, check, b, &mut f)
+        match ix.width {
+            Width::I64 => typed(ix.ptr.get().cast::<i64>().offset(oi), t, n, check, b, &mut f),
+            Width::I32 => typed(ix.ptr.get().cast::<i32>().offset(oi), t, n, check, b, &mut f),
+            Width::U16 => typed(ix.ptr.get().cast::<u16>().offset(oi), t, n, check, b, &mut f),
         }
     }
 }

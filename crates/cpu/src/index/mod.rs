@@ -36,15 +36,22 @@ pub fn run(i: Index) -> Result<()> {
 #[derive(Clone, Copy)]
 struct Indices {
     ptr: crate::strided::Ptr,
-    wide: bool,
+    width: Width,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Width {
+    I64,
+    I32,
+    /// What `beforehand::shortened` keeps; no tensor has such an index.
+    U16,
 }
 
 impl Indices {
     fn new(op: &str, a: &Arr) -> Result<Indices> {
         match a.dtype {
-            DType::I64 | DType::I32 => {
-                Ok(Indices { ptr: crate::strided::Ptr(a.ptr), wide: a.dtype == DType::I64 })
-            }
+            DType::I64 => Ok(Indices { ptr: crate::strided::Ptr(a.ptr), width: Width::I64 }),
+            DType::I32 => Ok(Indices { ptr: crate::strided::Ptr(a.ptr), width: Width::I32 }),
             d => bail!(Index, "{op}: the index must be torch.int64 or torch.int32, not {d}"),
         }
     }
@@ -55,19 +62,28 @@ impl Indices {
     unsafe fn read(self, off: isize, step: isize, n: usize, out: &mut Batch) {
         // SAFETY: the caller's promise.
         unsafe {
-            if self.wide {
-                let p = self.ptr.get().cast::<i64>().offset(off);
-                if step == 1 {
-                    std::ptr::copy_nonoverlapping(p.cast::<u8>(), out.as_mut_ptr().cast(), n * 8);
-                } else {
-                    for (j, o) in out[..n].iter_mut().enumerate() {
-                        *o = p.offset(j as isize * step).read_volatile();
+            match self.width {
+                Width::I64 => {
+                    let p = self.ptr.get().cast::<i64>().offset(off);
+                    if step == 1 {
+                        std::ptr::copy_nonoverlapping(p.cast::<u8>(), out.as_mut_ptr().cast(), n * 8);
+                    } else {
+                        for (j, o) in out[..n].iter_mut().enumerate() {
+                            *o = p.offset(j as isize * step).read_volatile();
+                        }
                     }
                 }
-            } else {
-                let p = self.ptr.get().cast::<i32>().offset(off);
-                for (j, o) in out[..n].iter_mut().enumerate() {
-                    *o = p.offset(j as isize * step).read_volatile() as i64;
+                Width::I32 => {
+                    let p = self.ptr.get().cast::<i32>().offset(off);
+                    for (j, o) in out[..n].iter_mut().enumerate() {
+                        *o = p.offset(j as isize * step).read_volatile() as i64;
+                    }
+                }
+                Width::U16 => {
+                    let p = self.ptr.get().cast::<u16>().offset(off);
+                    for (j, o) in out[..n].iter_mut().enumerate() {
+                        *o = p.offset(j as isize * step).read_volatile() as i64;
+                    }
                 }
             }
         }
