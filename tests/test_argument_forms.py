@@ -280,3 +280,91 @@ def test_copying_forms_of_views():
         warnings.simplefilter("error")
         assert torch.view_as_real_copy(torch.tensor([1 + 2j])).tolist() == [[1.0, 2.0]]
         assert torch.view_as_complex_copy(torch.tensor([[1.0, 2.0]])).tolist() == [1 + 2j]
+
+
+# ---- indexing and views as old programs write them -----------------------------------------------------------------------
+
+
+def test_sequences_as_indices():
+    x = torch.arange(12.0).reshape(3, 4)
+    assert torch.equal(x[range(2)], x[:2])
+    assert x[range(3), range(3)].tolist() == [0.0, 5.0, 10.0]
+    x[range(2), range(2)] = -1.0
+    assert x[0, 0] == -1 and x[1, 1] == -1
+    # A list that holds more than numbers stands for a tuple.
+    with pytest.warns(UserWarning, match="non-tuple sequence"):
+        assert torch.equal(x[[slice(0, 2), slice(0, 1)]], x[0:2, 0:1])
+    with pytest.warns(UserWarning, match="non-tuple sequence"):
+        assert torch.equal(x[[[0, 1], [1, 2]]], x[[0, 1], [1, 2]])
+    assert torch.equal(x[[0, 1]], x[:2]) and torch.equal(x[[True, False, True]], x[::2])
+
+
+def test_byte_masks_warn():
+    x = torch.arange(3.0)
+    mask = torch.tensor([1, 0, 1], dtype=torch.uint8)
+    with pytest.warns(UserWarning, match="uint8"):
+        assert x[mask].tolist() == [0.0, 2.0]
+
+
+def test_shapes_are_required_arguments():
+    x = torch.zeros(2, 2)
+    for name in ("view", "reshape", "permute", "expand", "repeat", "flip", "tile"):
+        with pytest.raises(TypeError):
+            getattr(x, name)()
+
+
+def test_bases_of_several_views():
+    t = torch.zeros(4, 4)
+    for views in (t.unbind(), t.split(2), t.chunk(2), t.tensor_split(3), t.hsplit(2), list(t)):
+        assert all(v._base is t for v in views)
+
+
+def test_tensor_split_by_a_vector_of_one():
+    x = torch.arange(6)
+    assert [p.tolist() for p in torch.tensor_split(x, torch.tensor([0]))] == [[], [0, 1, 2, 3, 4, 5]]
+    assert [p.tolist() for p in torch.tensor_split(x, torch.tensor(2))] == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(RuntimeError):
+        torch.tensor_split(x, torch.tensor([[1]]))
+
+
+def test_strides_of_expanding_by_one():
+    x = torch.zeros(3, 4)
+    assert x.expand(1, 3, 4).stride() == x.unsqueeze(0).stride() == (12, 4, 1)
+    assert torch.zeros(5).expand(1, 1, 5).stride() == (5, 5, 1)
+    assert x.expand(2, 3, 4).stride() == (0, 4, 1)
+
+
+def test_resizing_to_the_same_shape_changes_nothing():
+    x = torch.empty(2, 3).t()
+    assert x.resize_as_(x).stride() == (1, 3) and x.resize_(3, 2).stride() == (1, 3)
+    with pytest.raises(RuntimeError, match="overflow"):
+        torch.empty(1).resize_([0, 4, 2**61])
+
+
+def test_swapaxes_by_its_own_names():
+    x = torch.zeros(2, 3)
+    assert torch.swapaxes(x, axis0=0, axis1=1).shape == x.swapdims(dim0=0, dim1=1).shape == (3, 2)
+
+
+def test_new():
+    x = torch.zeros(2, dtype=torch.float64)
+    assert x.new(2, 3).shape == (2, 3) and x.new(2, 3).dtype == torch.float64
+    assert x.new([1, 2]).tolist() == [1.0, 2.0] and x.new().shape == (0,) and x.new(x.shape).shape == (2,)
+
+
+def test_reductions_into_out():
+    x = torch.tensor([[1.7, 2.6], [3.5, -4.4]])
+    out = torch.empty(0)
+    assert torch.prod(x, 1, out=out) is out
+    np.testing.assert_allclose(out.numpy(), x.numpy().prod(1), rtol=1e-6)
+    # `out` says what to add up in.
+    whole = torch.empty(2, dtype=torch.int64)
+    assert torch.sum(x, 1, out=whole).tolist() == [3, -1]
+    wide = torch.empty(2, dtype=torch.float64)
+    with pytest.raises(RuntimeError):
+        torch.sum(x, 1, dtype=torch.float32, out=wide)
+
+
+def test_histogramdd_without_dimensions():
+    hist, edges = torch.histogramdd(torch.zeros(3, 0), [])
+    assert hist.dim() == 0 and len(edges) == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numeric import check_gradients
 from scipy import ndimage, spatial
-from subject import F, IS_PYRITE, torch
+from subject import IS_PYRITE, F, torch
 
 NORMS = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, float("inf")]
 
@@ -152,7 +152,7 @@ def test_many_channels_are_each_like_one(mode, n, border):
 @pytest.mark.parametrize(("mode", "n"), MODES)
 def test_gradients_of_many_channels(mode, n):
     x, grid = inputs(n, 5, (3, 4), (3, 4, 3), 1)
-    f = lambda x, g: F.grid_sample(x, g, mode, "zeros", align_corners=False)  # noqa: E731
+    f = lambda x, g: F.grid_sample(x, g, mode, "zeros", align_corners=False)
     check_gradients(f, torch.tensor(x), torch.tensor(grid), second=IS_PYRITE)
 
 

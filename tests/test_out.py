@@ -83,7 +83,8 @@ def test_a_result_that_does_not_fit(name):
     with pytest.warns(UserWarning, match="was resized"):
         out = call(out=torch.empty(tuple(s + 1 for s in want.shape) or (2,), dtype=want.dtype))
     np.testing.assert_array_equal(out.numpy(), want.numpy())
-    if want.dtype.is_floating_point:
+    # (Sums are added up in the dtype of `out`, whatever it is.)
+    if want.dtype.is_floating_point and name not in ("cumsum", "sum"):
         with pytest.raises((RuntimeError, TypeError), match=r"can't be cast|to have dtype|dtype|Expected"):
             call(out=torch.empty(tuple(want.shape), dtype=torch.int64))
         with pytest.raises(RuntimeError, match="automatic differentiation"):

@@ -179,7 +179,9 @@ def test_singular_matrices_are_found_by_number(dtype):
     assert L.lu_factor_ex(t)[2].tolist() == info.tolist()
     np.testing.assert_allclose(wide(L.det(t)), np.linalg.det(a.astype(np.float64)), rtol=1e-3, atol=1e-5)
     good = np.delete(np.arange(20), [17, 18])
-    np.testing.assert_allclose(wide(L.inv_ex(t)[0])[good], np.linalg.inv(a[good].astype(np.float64)), rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(
+        wide(L.inv_ex(t)[0])[good], np.linalg.inv(a[good].astype(np.float64)), rtol=1e-2, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -252,7 +254,9 @@ def test_sides_of_systems():
         one = L.solve(torch.tensor(a[0]), torch.tensor(b))
         np.testing.assert_allclose(one.numpy(), np.linalg.solve(a[:1], b), rtol=1e-11, atol=1e-12)
     v = L.solve(torch.tensor(a), torch.tensor(batch(10, 5, 1, "float64")[..., 0]))
-    np.testing.assert_allclose(v.numpy(), np.linalg.solve(a, batch(10, 5, 1, "float64"))[..., 0], rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(
+        v.numpy(), np.linalg.solve(a, batch(10, 5, 1, "float64"))[..., 0], rtol=1e-11, atol=1e-12
+    )
     assert L.solve(torch.tensor(a), torch.zeros(10, 5, 0, dtype=torch.float64)).shape == (10, 5, 0)
 
 

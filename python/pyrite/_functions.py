@@ -344,6 +344,26 @@ def _histogram(self, bins, *, range=None, weight=None, density=False):
     return histogram(self, bins, range=range, weight=weight, density=density)
 
 
+def _new(self, *size, device=None):
+    """A tensor of this one's dtype and device: empty of the given sizes, or with the given data (deprecated form).
+
+    >>> import pyrite as torch
+    >>> torch.zeros(2, dtype=torch.int64).new([1, 2, 3])
+    tensor([1, 2, 3])
+    """
+    device = self.device if device is None else device
+    if len(size) == 1 and not isinstance(size[0], (int, _C.Size)):
+        if isinstance(size[0], Tensor):
+            if size[0].dtype != self.dtype:
+                raise TypeError(f"new(): expected {self.dtype} (got {size[0].dtype})")
+            return size[0].detach().view_as(size[0])
+        return _C.tensor(size[0], dtype=self.dtype, device=device)
+    if len(size) == 1 and isinstance(size[0], _C.Size):
+        size = tuple(size[0])
+    return _C.empty(size or (0,), dtype=self.dtype, device=device)
+
+
+Tensor.new = _new
 Tensor.histogram = _histogram
 Tensor.share_memory_ = _share_memory_
 Tensor.is_shared = _is_shared

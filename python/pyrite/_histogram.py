@@ -1,6 +1,7 @@
 """Histograms with bin edges: `histogram` and `histogramdd`, over search and counting."""
 
 import functools
+import math
 
 from . import _C
 
@@ -86,6 +87,8 @@ def _edges(input, bins, ranges):
 
 def _counts(input, edges, weight, density):
     """What falls between the edges; the last edge belongs to the last bin."""
+    if not edges:
+        return input.new_zeros(())
     flat, inside, sizes = None, None, [e.numel() - 1 for e in edges]
     for i, edge in enumerate(edges):
         x = input[:, i].contiguous()
@@ -183,6 +186,6 @@ def histogramdd(input, bins, range=None, weight=None, density=False):
             f"({len(bins)} and {count})."
         )
     weight = _flat_weight(input, weight)
-    x = input.detach().reshape(-1, count)
+    x = input.detach().reshape(math.prod(input.shape[:-1]), count)
     edges = _edges(x, bins, range)
     return _result("histogramdd")(_counts(x, edges, weight, density), tuple(edges))

@@ -366,6 +366,13 @@ impl Layout {
             }
         }
         numel(&shape)?;
+        // A new dimension of size 1 is `unsqueeze`: its stride spans what lies inside it.
+        for i in (0..lead).rev().filter(|i| sizes[*i] == 1) {
+            strides[i] = match shape.get(i + 1) {
+                Some(n) => (*n as isize).wrapping_mul(strides[i + 1]),
+                None => 1,
+            };
+        }
         Ok(Layout { shape, strides, offset: self.offset })
     }
 

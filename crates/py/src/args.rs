@@ -83,6 +83,8 @@ pub fn text<'a>(o: Obj<'a, '_>) -> Option<&'a str> {
 fn same_meaning(name: &str) -> Option<&'static str> {
     Some(match name {
         "axis" => "dim",
+        "axis0" => "dim0",
+        "axis1" => "dim1",
         "keepdims" => "keepdim",
         "x" | "x1" | "a" | "self" => "input",
         "x2" => "other",
@@ -167,13 +169,6 @@ pub fn walk(
             }
             None => match &p.default {
                 Some(d) => values.push(d.clone()),
-                None if p.ty == Ty::Size
-                    && i < sig.positional
-                    && i + 1 == sig.positional
-                    && given.receiver.is_some() =>
-                {
-                    values.push(Arg::Ints(SmallVec::new()));
-                }
                 None => return Ok(Some(Misfit::Missing(i))),
             },
         }

@@ -327,15 +327,7 @@ fn finish(
             if extras.requires_grad {
                 t.set_requires_grad(true).py(py)?;
             }
-            if first
-                .as_ref()
-                .is_some_and(|f| f.meta().is_some_and(|m| m.py.load(Ordering::Relaxed).is_null()))
-            {
-                // The first argument may have become the base of a view: it must know its Python object.
-                if let Some(obj) = first_object(e, given) {
-                    tensor::link(&obj);
-                }
-            }
+            link_first(e, given, first.as_ref());
             Ok(wrap(py, t)?.into_ptr())
         }
         Value::Receiver => match first_object(e, given) {
@@ -345,7 +337,19 @@ fn finish(
             }
             None => Ok(py.None().into_ptr()),
         },
-        v => value_object(py, v),
+        v => {
+            link_first(e, given, first.as_ref());
+            value_object(py, v)
+        }
+    }
+}
+
+/// The first argument may have become the base of views: it must know its Python object.
+fn link_first(e: &Entry, given: &Given, first: Option<&Tensor>) {
+    if first.is_some_and(|f| f.meta().is_some_and(|m| m.py.load(Ordering::Relaxed).is_null()))
+        && let Some(obj) = first_object(e, given)
+    {
+        tensor::link(&obj);
     }
 }
 

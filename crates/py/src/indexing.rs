@@ -6,9 +6,10 @@ use crate::enter::{Work, enter};
 use crate::error::IntoPy;
 use crate::overrides;
 use crate::tensor::{self, PyTensor, get, get_borrowed, wrap, wrap_all};
-use pyo3::exceptions::{PyIndexError, PyTypeError};
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyUserWarning};
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyEllipsis, PyInt, PyIterator, PyList, PySlice, PyTuple};
+use pyo3::types::{PyBool, PyEllipsis, PyInt, PyIterator, PyList, PySlice, PyString, PyTuple};
 use pyrite_core::Scalar;
 use pyrite_tensor::ops::Operand;
 use pyrite_tensor::ops::getitem::{self, Idx};
@@ -48,8 +49,13 @@ fn one(o: &Bound<PyAny>) -> PyResult<Idx> {
     if let Some(t) = get(o) {
         return Ok(Idx::Tensor(t));
     }
-    if o.is_instance_of::<PyList>() || o.is_instance_of::<PyTuple>() || o.hasattr("__array_interface__")? {
-        let t = data::from_object(o, None, None)?;
+    let list = o.is_instance_of::<PyList>() || o.is_instance_of::<PyTuple>();
+    if list || o.hasattr("__array_interface__")? || is_sequence(o) {
+        let t = match list || o.hasattr("__array_interface__")? {
+            true => data::from_object(o, None, None)?,
+            // A range, say.
+            false => data::from_object(o.py().get_type::<PyList>().call1((o,))?.as_any(), None, None)?,
+        };
         // An empty list is a list of positions.
         let t = if t.numel() == 0 && t.dtype().is_float() {
             ops::to_dtype(&t, pyrite_core::DType::I64).py(o.py())?
@@ -67,12 +73,49 @@ fn one(o: &Bound<PyAny>) -> PyResult<Idx> {
     )))
 }
 
+fn is_sequence(o: &Bound<PyAny>) -> bool {
+    // SAFETY: a type check on a live object.
+    !o.is_instance_of::<PyString>() && unsafe { ffi::PySequence_Check(o.as_ptr()) } != 0
+}
+
+/// Does a list stand for a tuple? It does, in old programs, if something in it is more than a number.
+fn is_tuple_in_disguise(key: &Bound<PyAny>) -> PyResult<bool> {
+    let Ok(list) = key.cast::<PyList>() else { return Ok(false) };
+    const MOST: usize = 32;
+    Ok(list.len() < MOST
+        && list.iter().any(|o| {
+            o.is_none()
+                || o.is_instance_of::<PySlice>()
+                || o.is_instance_of::<PyEllipsis>()
+                || get_borrowed(o.as_borrowed()).is_some()
+                || is_sequence(&o)
+        }))
+}
+
 /// The whole index expression.
 fn all(key: &Bound<PyAny>) -> PyResult<Vec<Idx>> {
-    match key.cast::<PyTuple>() {
-        Ok(t) => t.iter().map(|o| one(&o)).collect(),
-        Err(_) => Ok(vec![one(key)?]),
+    let list: Vec<Idx> = match key.cast::<PyTuple>() {
+        Ok(t) => t.iter().map(|o| one(&o)).collect::<PyResult<_>>()?,
+        Err(_) if is_tuple_in_disguise(key)? => {
+            warn(
+                key.py(),
+                c"Using a non-tuple sequence for multidimensional indexing is deprecated: use x[tuple(seq)] instead of x[seq], or x[torch.tensor(seq)] for positions.",
+            )?;
+            key.try_iter()?.map(|o| one(&o?)).collect::<PyResult<_>>()?
+        }
+        Err(_) => vec![one(key)?],
+    };
+    if list.iter().any(|i| matches!(i, Idx::Tensor(t) if t.dtype() == pyrite_core::DType::U8)) {
+        warn(
+            key.py(),
+            c"indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead.",
+        )?;
     }
+    Ok(list)
+}
+
+fn warn(py: Python, text: &std::ffi::CStr) -> PyResult<()> {
+    PyErr::warn(py, py.get_type::<PyUserWarning>().as_any(), text, 1)
 }
 
 fn work(t: &Tensor, key: &[Idx]) -> Work {

@@ -127,6 +127,15 @@ impl PyTensor {
             return Err(PyTypeError::new_err("resize_(): argument 'size' must be tuple of ints"));
         };
         let shape = pyrite_core::layout::checked_shape("resize_", &list).py(py)?;
+        if memory_format.is_none() && slf.get().tensor(py).shape() == &shape[..] {
+            return Ok(slf.clone());
+        }
+        if shape.iter().rev().try_fold(1isize, |n, s| n.checked_mul((*s).max(1) as isize)).is_none() {
+            return tensor::runtime(format!(
+                "resize_: Stride calculation overflowed for shape {:?}",
+                &shape[..]
+            ));
+        }
         let f = memory_format.map_or(MemoryFormat::Contiguous, |m| m.get().0);
         let strides = ops::format::format_strides("resize_", &shape, f).py(py)?;
         resize(slf, &shape, &strides)
@@ -139,6 +148,9 @@ impl PyTensor {
         memory_format: Option<&Bound<'py, crate::types::PyMemoryFormat>>,
     ) -> PyResult<Bound<'py, Self>> {
         let like = tensor::expect("resize_as_", "the_template", the_template)?;
+        if memory_format.is_none() && slf.get().tensor(slf.py()).shape() == like.shape() {
+            return Ok(slf.clone());
+        }
         let strides = match memory_format.map_or(MemoryFormat::Contiguous, |m| m.get().0) {
             MemoryFormat::Preserve => ops::format::like_strides(like.layout()),
             f => ops::format::format_strides("resize_as_", like.shape(), f).py(slf.py())?,

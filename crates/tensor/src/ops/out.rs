@@ -43,7 +43,28 @@ pub fn call(c: Call, args: &Args, outs: &[Tensor]) -> Result<Value> {
     match (c, outs) {
         (Call::Row(r), [o]) => super::elementwise::call_row(r, args, Some(o)),
         _ => {
-            let v = registry::run(c, args, None)?;
+            let v = match (super::out_rules::computes_in_out(args.op), args.v.last(), outs) {
+                // Without `dtype=`, `out` says in which dtype to add up.
+                (true, Some(Arg::None), [o]) if args.op != "mean" => {
+                    let mut v = args.v.clone();
+                    if let Some(last) = v.last_mut() {
+                        *last = Arg::DType(o.dtype());
+                    }
+                    registry::run(c, &Args { op: args.op, v }, None)?
+                }
+                (true, Some(Arg::DType(d)), [o]) => {
+                    ensure!(
+                        *d == o.dtype(),
+                        Runtime,
+                        "{}: Expected out tensor to have dtype {}, but got {} instead",
+                        args.op,
+                        d.name(),
+                        o.dtype().name()
+                    );
+                    registry::run(c, args, None)?
+                }
+                _ => registry::run(c, args, None)?,
+            };
             // A factory is asked for a size: that `out` takes it surprises nobody, and PyTorch does not warn.
             if let (Value::Tensor(t), [o]) = (&v, outs)
                 && !args.v.iter().any(|a| matches!(a, Arg::Tensor(_) | Arg::Tensors(_)))

@@ -63,6 +63,11 @@ pub(super) fn check_dtype(op: &str, result: DType, out: DType) -> Result<()> {
     Ok(())
 }
 
+/// Reductions and scans that compute in the dtype of `out`, their last argument being `dtype=`.
+pub(super) fn computes_in_out(op: &str) -> bool {
+    matches!(op, "sum" | "prod" | "mean" | "nansum" | "cumsum" | "cumprod")
+}
+
 /// Must `out` be other memory than the inputs?
 pub(super) fn apart(op: &str) -> bool {
     APART.binary_search(&op).is_ok()

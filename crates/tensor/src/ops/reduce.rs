@@ -487,7 +487,7 @@ pub fn register(list: &mut Vec<Op>) {
         "input: Tensor, *, dtype: dtype? = None", |a| Ok(mean(a.tensor(0)?, None, false, a.dtype_opt(1)?)?.into());
         "input: Tensor, dim: ints? = None, keepdim: bool = False, *, dtype: dtype? = None",
         |a| Ok(mean(a.tensor(0)?, a.ints_opt(1)?, a.bool(2)?, a.dtype_opt(3)?)?.into()));
-    op!(list, "prod", FUNCTION | METHOD, "The product of all elements, or along `dim`.",
+    op!(list, "prod", FUNCTION | METHOD | OUT, "The product of all elements, or along `dim`.",
         "input: Tensor, *, dtype: dtype? = None", |a| Ok(prod(a.tensor(0)?, None, false, a.dtype_opt(1)?)?.into());
         "input: Tensor, dim: int, keepdim: bool = False, *, dtype: dtype? = None",
         |a| Ok(prod(a.tensor(0)?, Some(&[a.int(1)?]), a.bool(2)?, a.dtype_opt(3)?)?.into()));

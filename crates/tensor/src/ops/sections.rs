@@ -272,9 +272,9 @@ pub fn register(list: &mut Vec<Op>) {
     );
     op!(list, "tensor_split", FUNCTION | METHOD,
         "Views of `n` sections whose sizes differ by at most one, or of the sections between indices.",
+        "input: Tensor, tensor_indices_or_sections: Tensor, dim: int = 0", |a| Ok(Value::Tuple(tensor_split_by(a.tensor(0)?, a.tensor(1)?, a.int(2)?)?));
         "input: Tensor, sections: int, dim: int = 0", |a| Ok(Value::Tuple(tensor_split(a.tensor(0)?, a.int(1)?, a.int(2)?)?));
         "input: Tensor, indices: ints, dim: int = 0", |a| Ok(Value::Tuple(tensor_split_at(a.tensor(0)?, a.ints(1)?, a.int(2)?)?));
-        "input: Tensor, tensor_indices_or_sections: Tensor, dim: int = 0", |a| Ok(Value::Tuple(tensor_split_by(a.tensor(0)?, a.tensor(1)?, a.int(2)?)?));
         "input: Tensor, indices_or_sections: int, dim: int = 0", |a| Ok(Value::Tuple(tensor_split(a.tensor(0)?, a.int(1)?, a.int(2)?)?));
         "input: Tensor, indices_or_sections: ints, dim: int = 0", |a| Ok(Value::Tuple(tensor_split_at(a.tensor(0)?, a.ints(1)?, a.int(2)?)?)));
     op!(list, "hsplit", FUNCTION | METHOD, "Views of equal sections (or between indices) along dimension 1; for a vector along dimension 0.",
