@@ -353,8 +353,8 @@ def test_ctrl_c_during_backward(kind):
     except KeyboardInterrupt:
         pass
     if took is not None:
-        # The promise is 0.2 s; shared machines get some more.
-        assert took < 2.0
+        # The promise is 0.2 s; shared machines get some more. (Inside one operation: test_interrupt.py.)
+        assert took < 1.0
     assert torch.is_grad_enabled() and threading.active_count() <= before
     x = leaf(2.0)
     (x * x).backward()

@@ -1,7 +1,7 @@
 """vmap's rules for matrix functions, transforms, sections and writes: equal to the loop over samples, without a loop."""
 
 import pytest
-from subject import torch
+from subject import F, torch
 from test_vmap import check
 
 pytestmark = pytest.mark.pyrite
@@ -21,6 +21,8 @@ def well(x):
     return 0.1 * x + torch.diag(torch.arange(1.0, x.shape[-1] + 1, dtype=F64))
 
 
+labels, bags = torch.tensor([[1, 2], [3, 1]]), torch.tensor([[0, 2, 2, 1], [1, 1, 0, 2]])
+table, hann = rand(3, 4), torch.hann_window(4, dtype=F64)
 at = torch.tensor([2, 0])
 mask = torch.tensor([[True, False, True, True], [False, True, True, False], [True, True, False, True]])
 M, S = (3, 4), (3, 3)
@@ -98,6 +100,28 @@ CASES = {
     "combinations": (lambda x: torch.combinations(x, 2, True), (4,)),
     "gradient": (lambda x: [*torch.gradient(x), *torch.gradient(x, spacing=0.5, dim=1)], M),
     "logit": (lambda x: torch.logit(x, 0.1), M),
+    "ctc_loss": (lambda x: F.ctc_loss(x.log_softmax(-1), labels, (5, 4), (2, 1), reduction="none"), (5, 2, 4)),
+    "ctc_loss mean": (lambda x: F.ctc_loss(x.log_softmax(-1), labels[0, :2], 5, 2), (5, 4)),
+    "embedding_bag": (lambda w: F.embedding_bag(bags, w, mode="sum"), M),
+    "embedding_bag max": (lambda w: F.embedding_bag(bags, w, mode="max", padding_idx=2), M),
+    "embedding_bag offsets": (
+        lambda w, p: F.embedding_bag(
+            bags[0], w, torch.tensor([0, 1, 1, 3]), mode="sum", per_sample_weights=p, include_last_offset=True
+        ),
+        M,
+        (4,),
+    ),
+    "embedding_bag indices": (lambda x: F.embedding_bag(x.argsort(1), table), (2, 3)),
+    "max_unpool1d": (lambda x: F.max_unpool1d(*F.max_pool1d(x, 2, return_indices=True), 2), (2, 6)),
+    "max_unpool2d": (lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), (2, 3, 4, 4)),
+    "max_unpool3d": (lambda x: F.max_unpool3d(*F.max_pool3d(x, 2, return_indices=True), 2), (2, 2, 4, 2)),
+    "linalg.lstsq": (lambda x, b: L.lstsq(x, b).solution, (4, 3), (4, 2)),
+    "linalg.lstsq vector": (lambda x, b: list(L.lstsq(x, b, driver="gels")), (4, 3), (4,)),
+    "linalg.tensorinv": (lambda x: L.tensorinv(x), (2, 3, 3, 2)),
+    "linalg.tensorsolve": (lambda x, b: L.tensorsolve(x, b), (2, 3, 6), (2, 3)),
+    "linalg.tensorsolve dims": (lambda x, b: L.tensorsolve(x, b, dims=(0,)), (6, 2, 3), (2, 3)),
+    "histc": (lambda x: [torch.histc(x, 5), torch.histc(x, 4, -1, 1), torch.histc(x[0, :1], 3)], M),
+    "istft": (lambda x: torch.istft(torch.stft(x, 4, window=hann, return_complex=True), 4, window=hann), (2, 12)),
     "cov": (lambda x: [torch.cov(x), torch.cov(x, correction=0), torch.cov(x[0])], M),
     "corrcoef": (lambda x: [torch.corrcoef(x), torch.corrcoef(x[0])], M),
 }
@@ -114,7 +138,24 @@ def test_equals_the_loop_without_one(name):
     assert not core.looped
 
 
-@pytest.mark.parametrize("name", ["linalg.solve", "fft.rfft", "einsum", "index_put", "cov", "masked_scatter"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "linalg.solve",
+        "fft.rfft",
+        "einsum",
+        "index_put",
+        "cov",
+        "masked_scatter",
+        "ctc_loss",
+        "embedding_bag offsets",
+        "max_unpool2d",
+        "linalg.lstsq",
+        "linalg.tensorsolve",
+        "istft",
+        "linalg.tensorinv",
+    ],
+)
 def test_gradients_of_samples(name):
     f, *shapes = CASES[name]
     first = lambda *a: (lambda r: r[0] if isinstance(r, list) else r)(f(*a)).sin().sum()
@@ -144,3 +185,20 @@ def test_nested():
     for i in range(2):
         for j in range(3):
             assert torch.allclose(got[i, j], L.solve(x[i, j], b[j]))
+
+
+def test_low_rank_factors_draw_for_each_sample():
+    from pyrite._batching import core
+
+    x = rand(3, 5, 2) @ rand(3, 2, 4)
+    core.looped.clear()
+    for y, shift in ((x, None), (x.mT, None), (x, x * 0)):
+        u, s, v = torch.func.vmap(lambda a, m: tuple(torch.svd_lowrank(a, 2, M=m)), (0, None if shift is None else 0),
+                                  randomness="different")(y, shift)  # fmt: skip
+        assert torch.allclose((u * s.unsqueeze(1)) @ v.mT, y)
+    _u, s, _v = torch.func.vmap(lambda a: tuple(torch.pca_lowrank(a, 2)), randomness="same")(x)
+    centered = x - x.mean(-2, keepdim=True)
+    assert torch.allclose(s, L.svdvals(centered)[:, :2])
+    assert not core.looped
+    with pytest.raises(RuntimeError, match="randomness"):
+        torch.func.vmap(lambda a: torch.svd_lowrank(a, 2)[1])(x)

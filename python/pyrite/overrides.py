@@ -1,6 +1,6 @@
 """The `__torch_function__` protocol from outside: asking for it, and modes that see every call."""
 
-from . import _C
+from . import _C, _routed
 
 __all__ = [
     "DisableTorchFunctionSubclass",
@@ -77,8 +77,10 @@ class TorchFunctionMode:
         return func(*args, **(kwargs or {}))
 
     def __enter__(self):
+        _routed.mode(True)
         _C._push_mode(self.__torch_function__, False)
         return self
 
     def __exit__(self, *exc):
         _C._pop_mode()
+        _routed.mode(False)

@@ -6,6 +6,7 @@ pub mod device;
 pub mod dtype;
 pub mod error;
 pub mod expr;
+pub mod interrupt;
 pub mod layout;
 pub mod plan;
 pub mod rng;

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, Once, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::alloc::{self, OutOfMemory};
+use pyrite_core::interrupt::{self, Ticket};
 
 /// Below this much estimated work a region runs in the caller alone.
 const SERIAL_NS: u64 = 20_000;
@@ -61,6 +62,8 @@ struct Pool {
 struct Job {
     f: *const Task,
     n: usize,
+    /// Who may stop it.
+    ticket: Ticket,
 }
 
 struct Worker {
@@ -82,13 +85,13 @@ impl Pool {
             state: AtomicU64::new(CLOSED),
             next: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
-            job: UnsafeCell::new(Job { f: &nothing as *const _, n: 0 }),
+            job: UnsafeCell::new(Job { f: &nothing as *const _, n: 0, ticket: Ticket::NOBODY }),
             panic: Mutex::new(None),
             workers: Mutex::new(Vec::new()),
         }
     }
 
-    /// Claims and runs chunks until none is left. A panic is kept for the caller and ends the region early.
+    /// Claims and runs chunks until none is left, or the user wants to stop. A panic is kept for the caller and ends the region early.
     fn work(&self, f: &(dyn Fn(usize) + Sync), n: usize) {
         let run = AssertUnwindSafe(|| {
             loop {
@@ -96,6 +99,7 @@ impl Pool {
                 if i >= n {
                     break;
                 }
+                interrupt::poll();
                 f(i);
             }
         });
@@ -124,6 +128,7 @@ fn worker_loop(pool: &'static Pool, parked: &AtomicBool) {
                 // closure alive until `done` reaches `joined`, which needs our increment below.
                 unsafe {
                     let job = *pool.job.get();
+                    let _help = job.ticket.help();
                     pool.work(&*job.f, job.n);
                 }
                 pool.done.fetch_add(1, Release);
@@ -245,7 +250,13 @@ pub fn parallel(n_chunks: usize, work_ns: u64, f: &(dyn Fn(usize) + Sync)) {
             return run(pool(), n_chunks, threads, work_ns, f);
         }
     }
-    for i in 0..n_chunks {
+    alone(n_chunks, f);
+}
+
+/// In the calling thread.
+fn alone(n: usize, f: &(dyn Fn(usize) + Sync)) {
+    for i in 0..n {
+        interrupt::poll();
         f(i);
     }
 }
@@ -254,7 +265,7 @@ fn run(pool: &'static Pool, n: usize, threads: usize, work_ns: u64, f: &(dyn Fn(
     let mut workers = match pool.workers.try_lock() {
         Ok(guard) => guard,
         Err(TryLockError::Poisoned(e)) => e.into_inner(),
-        Err(TryLockError::WouldBlock) => return (0..n).for_each(f),
+        Err(TryLockError::WouldBlock) => return alone(n, f),
     };
     let generation = GENERATION.load(Acquire);
     while workers.len() + 1 < threads {
@@ -268,7 +279,7 @@ fn run(pool: &'static Pool, n: usize, threads: usize, work_ns: u64, f: &(dyn Fn(
     // `done` increment, and this function returns after all of them have made it.
     let task: *const Task = unsafe { std::mem::transmute(f as *const (dyn Fn(usize) + Sync)) };
     // SAFETY: we hold the lock and the previous region has been left by all (see `Sync for Pool`).
-    unsafe { *pool.job.get() = Job { f: task, n } };
+    unsafe { *pool.job.get() = Job { f: task, n, ticket: Ticket::current() } };
     pool.next.store(0, Relaxed);
     pool.done.store(0, Relaxed);
     let epoch = (pool.state.load(Relaxed) >> 32).wrapping_add(1) & 0xffff_ffff;
@@ -290,6 +301,7 @@ fn run(pool: &'static Pool, n: usize, threads: usize, work_ns: u64, f: &(dyn Fn(
     if let Some(payload) = panic {
         resume_unwind(payload);
     }
+    interrupt::poll();
 }
 
 /// Waits until every worker inside has left: spinning first, then yielding, then in short sleeps,
@@ -307,6 +319,8 @@ fn wait_for(pool: &Pool, joined: usize, generation: u64) {
             std::thread::yield_now();
         } else {
             std::thread::sleep(Duration::from_micros(20));
+            // Tells the workers to stop, if so; we have to see them leave first.
+            interrupt::must_stop();
         }
     }
 }

@@ -8,7 +8,8 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyrite_tensor::Tensor;
-use pyrite_tensor::autograd::engine::{self, How};
+use pyrite_tensor::autograd::request::{How, from_edges};
+use pyrite_tensor::autograd::runs;
 use pyrite_tensor::autograd::{self, Edge, mode};
 
 /// A sequence of tensors.
@@ -139,13 +140,16 @@ fn _backward(
         }
     };
     enter(py, Work::Long, move || {
-        let how = How { grads: &grads, keep_graph: retain_graph, create_graph, op: "backward" };
-        engine::from_edges(&roots, &how, inputs.as_deref(), true).map(|_| ())
+        let how =
+            How { grads: &grads, keep_graph: retain_graph, create_graph, batched: false, op: "backward" };
+        from_edges(&roots, &how, inputs.as_deref(), true).map(|_| ())
     })
 }
 
-/// `autograd.grad` after its arguments were checked.
+/// `autograd.grad` after its arguments were checked. `batched`: every gradient has a batch dimension in front, and so
+/// have the results.
 #[pyfunction]
+#[pyo3(signature = (outputs, grads, inputs, retain_graph, create_graph, allow_unused, batched=false))]
 fn _grad<'py>(
     py: Python<'py>,
     outputs: &Bound<'py, PyAny>,
@@ -154,6 +158,7 @@ fn _grad<'py>(
     retain_graph: bool,
     create_graph: bool,
     allow_unused: bool,
+    batched: bool,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let roots = edges_of("grad", "outputs", outputs, true)?;
     let inputs = edges_of("grad", "inputs", inputs, false)?;
@@ -162,8 +167,8 @@ fn _grad<'py>(
     }
     let grads = optional_tensors("grad", "grad_outputs", grads)?;
     let got = enter(py, Work::Long, move || {
-        let how = How { grads: &grads, keep_graph: retain_graph, create_graph, op: "grad" };
-        engine::from_edges(&roots, &how, Some(&inputs), false)
+        let how = How { grads: &grads, keep_graph: retain_graph, create_graph, batched, op: "grad" };
+        from_edges(&roots, &how, Some(&inputs), false)
     })?;
     if !allow_unused && got.iter().any(Option::is_none) {
         return Err(PyRuntimeError::new_err(
@@ -183,20 +188,20 @@ fn _grad<'py>(
 /// A number for the backward that is running in this thread; 0 outside.
 #[pyfunction]
 fn _backward_id() -> u64 {
-    engine::current_run()
+    runs::current_run()
 }
 
 /// While on, backward passes note what takes part in them.
 #[pyfunction]
 fn _note_reached(on: bool) {
-    engine::be_curious(on);
+    runs::be_curious(on);
 }
 
 /// How many of these places get a gradient in the backward that is running.
 #[pyfunction]
 fn _count_reached(edges: &Bound<PyAny>) -> PyResult<usize> {
     let edges = edges_of("register_multi_grad_hook", "tensors", edges, false)?;
-    Ok(edges.iter().filter(|e| engine::takes_part(e)).count())
+    Ok(edges.iter().filter(|e| runs::takes_part(e)).count())
 }
 
 /// (node, output number) of the place a tensor's gradient arrives at.

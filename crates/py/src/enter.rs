@@ -7,6 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyrite_core::Result;
 use pyrite_tensor::autograd::{forward, mode};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -61,7 +62,32 @@ fn panicked(payload: Box<dyn std::any::Any + Send>) -> PyErr {
 
 /// Runs pending signal handlers; what they raise travels through the core unchanged.
 pub fn check_signals() -> Result<()> {
-    attached(|py| py.check_signals()).map_err(from_py)
+    match gets_signals() {
+        Ok(true) => attached(|py| py.check_signals()).map_err(from_py),
+        Ok(false) => Ok(()),
+        // Asking runs Python code, which may be where the signal's exception is raised.
+        Err(e) => Err(from_py(e)),
+    }
+}
+
+/// Only Python's main thread runs signal handlers: others need not take the GIL to find that there is nothing
+/// to do. Asked once per thread and process (after a fork, the thread that forked is the main one).
+fn gets_signals() -> PyResult<bool> {
+    thread_local! {
+        static KNOWN: Cell<(u32, bool)> = const { Cell::new((0, false)) };
+    }
+    let process = std::process::id();
+    let (asked_in, main) = KNOWN.get();
+    if asked_in == process {
+        return Ok(main);
+    }
+    let main = attached(|py| {
+        let threading = py.import("threading")?;
+        let of_main = threading.call_method0("main_thread")?.getattr("ident")?;
+        of_main.eq(threading.call_method0("get_ident")?)
+    })?;
+    KNOWN.set((process, main));
+    Ok(main)
 }
 
 /// `set_warn_always`.

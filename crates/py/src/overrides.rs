@@ -212,7 +212,16 @@ pub fn default<'py>(
     let before = DISABLED.with(|d| d.replace(true));
     let r = func.call(args.unwrap_or(&none), kwargs);
     DISABLED.with(|d| d.set(before));
-    convert(cls, r?)
+    let r = r?;
+    // What is another tensor's keeps its class: PyTorch's list of functions whose results are not converted.
+    let name = pyo3::intern!(py, "__name__");
+    if func.getattr(name).is_ok_and(|n| n.eq("__get__").unwrap_or(false))
+        && let Ok(of) = func.getattr("__self__").and_then(|s| s.getattr(name))
+        && (of.eq("grad")? || of.eq("_base")?)
+    {
+        return Ok(r);
+    }
+    convert(cls, r)
 }
 
 /// Tensors in a result as tensors of the class.
@@ -253,8 +262,54 @@ pub fn subclassed(class: &Bound<PyType>) -> PyResult<()> {
     let counted = class.hasattr(pyo3::intern!(class.py(), "_counted"))?;
     if !counted && answer(class)?.is_some() {
         ACTIVE.fetch_add(1, Ordering::Relaxed);
+        class.py().import("pyrite._routed")?.call_method1("equip", (class,))?;
     }
     Ok(())
+}
+
+/// An attribute or method of a tensor whose class may answer, or under a mode: asks, then calls `func` itself.
+#[pyfunction]
+#[pyo3(signature = (obj, func, *args, **kwargs))]
+fn _routed<'py>(
+    obj: &Bound<'py, PyAny>,
+    func: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // A batched tensor answers for operators only.
+    let batched = obj.get_type().hasattr(pyo3::intern!(obj.py(), "_counted"))?;
+    if !batched && let Some(r) = ask(func, args, kwargs, false)? {
+        return Ok(r);
+    }
+    func.call(args, kwargs)
+}
+
+/// As [`_routed`] for a function written in Python.
+#[pyfunction]
+#[pyo3(signature = (func, *args, **kwargs))]
+fn _routed_function<'py>(
+    func: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if active() && !DISABLED.with(|d| d.get()) {
+        let counted = pyo3::intern!(func.py(), "_counted");
+        let mut found = Answers::new();
+        for o in args.iter() {
+            collect(&o, &mut found)?;
+        }
+        for (_, o) in kwargs.into_iter().flat_map(|k| k.iter()) {
+            collect(&o, &mut found)?;
+        }
+        let mut batched = false;
+        for (class, _) in &found {
+            batched |= class.hasattr(counted)?;
+        }
+        if !batched && let Some(r) = ask(func, args, kwargs, false)? {
+            return Ok(r);
+        }
+    }
+    func.call(args, kwargs)
 }
 
 /// Switches `__torch_function__` off or on in this thread; returns what it was.
@@ -335,6 +390,8 @@ fn _make_batched<'py>(
 
 pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_overrides_disabled, m)?)?;
+    m.add_function(wrap_pyfunction!(_routed, m)?)?;
+    m.add_function(wrap_pyfunction!(_routed_function, m)?)?;
     m.add_function(wrap_pyfunction!(_push_mode, m)?)?;
     m.add_function(wrap_pyfunction!(_pop_mode, m)?)?;
     m.add_function(wrap_pyfunction!(_disabled_torch_function_impl, m)?)?;

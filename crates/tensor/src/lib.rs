@@ -21,6 +21,8 @@ static INTERRUPT: OnceLock<fn() -> Result<()>> = OnceLock::new();
 /// Installs the check that long operations call (the binding looks for Ctrl-C in it).
 pub fn set_interrupt_check(f: fn() -> Result<()>) {
     let _ = INTERRUPT.set(f);
+    // A kernel in a thread of its own (a deeply nested backward) also stops if the one that waits for it does.
+    core::interrupt::set_check(|| check_interrupt().and_then(|()| autograd::check_cancelled()));
 }
 
 static WARNING: OnceLock<fn(&str) -> Result<()>> = OnceLock::new();

@@ -1,6 +1,6 @@
 """How `vmap` sees a batch as one sample: batched tensors and the rules of operations on them."""
 
-from . import along, index, layers, matrices, pointwise, products, random, sections, shape, tensor, writes
+from . import along, index, layers, matrices, pointwise, products, random, rare, sections, shape, tensor, writes
 from .autograd import apply_function, at_all_levels, bottom, grad, physical, together
 from .core import BatchedTensor, Frame, frames, highest
 
@@ -21,6 +21,7 @@ __all__ = [
     "pointwise",
     "products",
     "random",
+    "rare",
     "sections",
     "shape",
     "tensor",

@@ -53,6 +53,8 @@ def grad(outputs, inputs, grad_outputs, options, run):
     """`autograd.grad` where a tensor is batched; ``run`` is the function itself, for the batches."""
     level = highest((outputs, inputs, grad_outputs))
     frame = _frame_of(level)
+    if options.get("is_grads_batched"):
+        return _many(frame, outputs, inputs, grad_outputs, options, run)
     outs, seeds = [], []
     for out, g in zip(outputs, grad_outputs):
         if g is None and out.numel() != 1:
@@ -82,6 +84,18 @@ def grad(outputs, inputs, grad_outputs, options, run):
         got = run(o, values, v, **keep)
         rows.append([None if g is None else (g[i] if frame.is_batched(x) else g) for g, x in zip(got, inputs)])
     return tuple(None if column[0] is None else frame.wrap(_C.stack(column)) for column in zip(*rows))
+
+
+def _many(frame, outputs, inputs, grad_outputs, options, run):
+    """The same for a batch of gradients of every sample."""
+    if all(frame.is_batched(t) for t in (*outputs, *inputs)):
+        outs, values = ([t._batched_value for t in ts] for ts in (outputs, inputs))
+        # The engine's batch lies outside that of the samples.
+        got = run(outs, values, [frame.full(g).movedim(1, 0) for g in grad_outputs], **options)
+        return tuple(None if g is None else frame.wrap(g.movedim(1, 0)) for g in got)
+    one = {**options, "is_grads_batched": False, "retain_graph": True}
+    rows = [grad(outputs, inputs, [g[i] for g in grad_outputs], one, run) for i in range(grad_outputs[0].shape[0])]
+    return tuple(None if column[0] is None else _C.stack(column) for column in zip(*rows))
 
 
 # ---- custom functions --------------------------------------------------------------------------------

@@ -126,8 +126,9 @@ def grad(
 ):
     """Returns the gradients of ``outputs`` with respect to ``inputs``, without touching any ``.grad``.
 
-    Raises RuntimeError where an input took no part (unless ``allow_unused``; ``materialize_grads`` then
-    gives zeros instead of None).
+    With ``is_grads_batched`` dimension 0 of every ``grad_outputs`` counts so many vectors, and the results have it
+    too: as many passes in one. Raises RuntimeError where an input took no part (unless ``allow_unused``;
+    ``materialize_grads`` then gives zeros instead of None).
 
     >>> import pyrite as torch
     >>> x = torch.tensor([2.0], requires_grad=True)
@@ -147,7 +148,12 @@ def grad(
         from .._batching import grad as batched_grad
 
         seeds = given or (None,) * len(outputs)
-        options = {"retain_graph": retain, "create_graph": create_graph, "allow_unused": True}
+        options = {
+            "retain_graph": retain,
+            "create_graph": create_graph,
+            "allow_unused": True,
+            "is_grads_batched": is_grads_batched,
+        }
         result = batched_grad(outputs, inputs, seeds, options, grad)
         if not allow_unused and any(g is None for g in result):
             raise RuntimeError(
@@ -157,18 +163,11 @@ def grad(
         if materialize_grads:
             return tuple(_C.zeros_like(x) if g is None else g for g, x in zip(result, inputs))
         return result
-    if is_grads_batched:
-        batches = _as_tuple(grad_outputs)
-        rows = [
-            grad(outputs, inputs, tuple(b[i] for b in batches), True, create_graph, True, allow_unused, False,
-                 materialize_grads)
-            for i in range(batches[0].shape[0])
-        ]  # fmt: skip
-        return tuple(None if col[0] is None else _C.stack(col) for col in zip(*rows))
-    grads = _grad_tuple(outputs, grad_outputs, "grad")
+    # (A batch of gradients is checked by the engine.)
+    grads = given if is_grads_batched else _grad_tuple(outputs, grad_outputs, "grad")
     before, _run.partial = _run.partial, True
     try:
-        result = _C._grad(outputs, grads, inputs, retain, create_graph, allow_unused)
+        result = _C._grad(outputs, grads, inputs, retain, create_graph, allow_unused, is_grads_batched)
     finally:
         _run.partial = before
     if materialize_grads:

@@ -114,8 +114,8 @@ def jvp(func, inputs, v=None, create_graph=False, strict=False):
 def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, strategy="reverse-mode"):
     """The Jacobian: shape (*output, *input); tuples of them for several outputs or inputs.
 
-    ``strategy="forward-mode"`` computes all input elements at once, "reverse-mode" one output element at a time, with or
-    without ``vectorize``. ``strict`` makes it an error if an output does not depend on an input.
+    ``strategy="forward-mode"`` computes all input elements at once, "reverse-mode" one output element at a time, or
+    many in one backward with ``vectorize``. ``strict`` makes it an error if an output does not depend on an input.
 
     >>> import pyrite as torch
     >>> torch.autograd.functional.jacobian(lambda x: x * x, torch.tensor([1.0, 2.0])).tolist()
@@ -136,6 +136,11 @@ def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, st
         outputs, single_out = _call(func, inputs)
         rows = []
         for out in outputs:
+            if vectorize:
+                from ..func._transforms import jacobian_columns
+
+                rows.append(tuple(jacobian_columns(out, inputs, create_graph)))
+                continue
             columns = []
             for k in range(out.numel()):
                 v = _C.zeros(out.numel(), dtype=out.dtype, device=out.device)

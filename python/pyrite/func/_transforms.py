@@ -72,11 +72,17 @@ def leave(tree, ours, history):
     return tree_map(one, tree)
 
 
-def gradients(outputs, inputs, seeds, create, keep):
-    """Vector-Jacobian product with zeros where nothing flows."""
+def gradients(outputs, inputs, seeds, create, keep, batched=False):
+    """Vector-Jacobian product with zeros where nothing flows; ``batched``: of as many vectors as dimension 0 of the
+    seeds counts."""
+
+    def zeros(x):
+        z = _C.zeros_like(x, requires_grad=False)
+        return z.expand((seeds[0].shape[0], *x.shape)) if batched else z
+
     used = [(o, s) for o, s in zip(outputs, seeds) if o.requires_grad]
     if not used:
-        return [_C.zeros_like(x, requires_grad=False) for x in inputs]
+        return [zeros(x) for x in inputs]
     got = _autograd_grad(
         [o for o, _ in used],
         inputs,
@@ -84,8 +90,25 @@ def gradients(outputs, inputs, seeds, create, keep):
         retain_graph=keep or create,
         create_graph=create,
         allow_unused=True,
+        is_grads_batched=batched,
     )
-    return [_C.zeros_like(x, requires_grad=False) if g is None else g for g, x in zip(got, inputs)]
+    return [zeros(x) if g is None else g for g, x in zip(got, inputs)]
+
+
+# Elements of a batch of gradients that a pass works on if nobody says how many.
+_AT_ONCE = 1 << 24
+
+
+def passes(out, inputs, chunk_size=None):
+    """The unit vectors of an output's shape, so many at a time, as batches of seeds."""
+    n = out.numel()
+    if chunk_size is None:
+        chunk_size = max(1, _AT_ONCE // max([n, *(x.numel() for x in inputs), 1]))
+    for start in range(0, n, chunk_size):
+        k = min(chunk_size, n - start)
+        seeds = _C.zeros(k, n, dtype=out.dtype, device=out.device)
+        seeds.diagonal(start).fill_(1)
+        yield seeds.reshape(k, *out.shape)
 
 
 def _positions(argnums, count, what):
@@ -343,17 +366,25 @@ def _check_chunk(chunk_size, what):
         raise ValueError(f"{what}: `chunk_size` should be greater than 0. (got {chunk_size})")
 
 
-def _one_hot(like, k):
-    v = _C.zeros(like.numel(), dtype=like.dtype, device=like.device)
-    v[k] = 1
-    return v.reshape(tuple(like.shape))
+def jacobian_columns(out, inputs, create, chunk_size=None):
+    """The Jacobian of one output with respect to each input."""
+    rows = [gradients([out], inputs, [s], create, True, True) for s in passes(out, inputs, chunk_size)]
+    columns = []
+    for i, x in enumerate(inputs):
+        shape = (*out.shape, *x.shape)
+        if not rows:
+            columns.append(_C.zeros(shape, dtype=x.dtype, device=x.device))
+            continue
+        whole = rows[0][i] if len(rows) == 1 else _C.cat([r[i] for r in rows])
+        columns.append(whole.reshape(shape))
+    return columns
 
 
 def jacrev(func, argnums=0, *, has_aux=False, chunk_size=None, _preallocate_and_copy=False):
-    """The Jacobian by reverse mode: shape ``(*output, *input)``, a backward pass per output element.
+    """The Jacobian by reverse mode: shape ``(*output, *input)``, a gradient per output element, many in one backward.
 
     Outputs and arguments may be nested: the result has the structure of the output, with that of ``argnums`` inside.
-    ``chunk_size`` bounds the memory that passes share; they run one at a time, which is within any bound.
+    ``chunk_size`` says how many output elements a pass takes; by default as many as fit some 64 MB per gradient.
 
     >>> import pyrite as torch
     >>> torch.func.jacrev(torch.sin)(torch.zeros(2)).tolist()
@@ -369,14 +400,7 @@ def jacrev(func, argnums=0, *, has_aux=False, chunk_size=None, _preallocate_and_
         for out in outputs:
             create = call.create([out])
             with enable_grad():
-                rows = [gradients([out], call.inputs, [_one_hot(out, k)], create, True) for k in range(out.numel())]
-                columns = []
-                for i, x in enumerate(call.inputs):
-                    shape = (*out.shape, *x.shape)
-                    if rows:
-                        columns.append(_C.stack([r[i] for r in rows]).reshape(shape))
-                    else:
-                        columns.append(_C.zeros(shape, dtype=x.dtype, device=x.device))
+                columns = jacobian_columns(out, call.inputs, create, chunk_size)
             blocks.append(call.leave(tree_unflatten(columns, call.spec)))
         result = tree_unflatten(blocks, out_spec)
         return (result, call.leave(call.aux)) if has_aux else result

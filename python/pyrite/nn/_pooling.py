@@ -277,10 +277,13 @@ def _max_unpool(n):
         plane = 1
         for s in size:
             plane *= s
-        if indices.numel() and not (0 <= int(indices.min()) and int(indices.max()) < plane):
+        values = indices
+        while hasattr(values, "_batched_value"):  # of vmap: all samples at once
+            values = values._batched_value
+        if values.numel() and not (0 <= int(values.min()) and int(values.max()) < plane):
             raise RuntimeError(
-                f"found an invalid max index: max_unpool{n}d got indices from {int(indices.min())} to "
-                f"{int(indices.max())} for an output of {size}"
+                f"found an invalid max index: max_unpool{n}d got indices from {int(values.min())} to "
+                f"{int(values.max())} for an output of {size}"
             )
         out = _nn.max_unpool(input, indices, [*input.shape[:2], *size])
         return out if batched else out.squeeze(0)

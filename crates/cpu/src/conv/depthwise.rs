@@ -10,6 +10,7 @@ use crate::alloc::OutOfMemory;
 use crate::gemm::Shared;
 use crate::pool;
 use crate::simd::{Arch, ArchKernel, Base, Lanes, dispatch};
+use pyrite_core::interrupt;
 use std::sync::Mutex;
 
 /// Vectors of results in one row that go together.
@@ -121,6 +122,7 @@ pub unsafe fn run<T: Number>(d: &Direct<T>) -> Option<Result<(), OutOfMemory>> {
         let done = pool::with_scratch(f.rows * f.cols * size_of::<T>(), |buf| {
             let buf = buf.cast::<T>();
             for q in job * each..planes.min((job + 1) * each) {
+                interrupt::poll();
                 let (n, c) = (q / groups, q % groups);
                 // SAFETY: a plane of the input and of the results, its weights and its bias.
                 unsafe {
@@ -215,6 +217,7 @@ pub unsafe fn weight<T: Number>(d: &Weight<T>) -> Option<Result<(), OutOfMemory>
             let copy = buf.wrapping_add(f.rows * f.cols);
             let mut sums = [0f64; TAPS];
             for i in 0..n {
+                interrupt::poll();
                 let g = dy.p.wrapping_offset(i as isize * dy.strides[0] + c as isize * dy.strides[1]);
                 // SAFETY: planes of input and gradient; the scratch has room for one of each.
                 unsafe {

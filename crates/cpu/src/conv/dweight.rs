@@ -13,6 +13,7 @@ use crate::gemm::kernel::{Activation, Kernels, MAX_MR, Tile};
 use crate::gemm::pack::{Mat, pack_b};
 use crate::gemm::transpose::transpose;
 use crate::pool;
+use pyrite_core::interrupt;
 
 /// Bytes of packed `dy` that all rows run over before the next ones.
 const BLOCK_BYTES: usize = 256 << 10;
@@ -205,6 +206,7 @@ unsafe fn accumulate<T: Number>(
                 let count = s.depth * (t + 1) / tiles - p0;
                 let mut k = 0;
                 while k < d.kg {
+                    interrupt::poll();
                     let left = (d.kg - k).div_ceil(CROSS_ROWS);
                     let channels = (d.kg - k).div_ceil(left);
                     let [sn, sk, sh, _] = d.dy.strides;
@@ -233,6 +235,7 @@ unsafe fn accumulate<T: Number>(
             let x = copy.wrapping_add(i * s.frame.image + g * d.cg * s.frame.plane);
             let dy = packed.wrapping_add(i * s.packed + g * s.panels * s.pixels * s.width);
             for r in (0..oh).step_by(rows_at_once) {
+                interrupt::poll();
                 for t in tiles * block / blocks..tiles * (block + 1) / blocks {
                     let p0 = s.depth * t / tiles;
                     let rows = s.depth * (t + 1) / tiles - p0;

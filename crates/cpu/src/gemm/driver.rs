@@ -15,6 +15,7 @@ use super::{Bias, Gemm, Shared, estimate};
 use crate::alloc::OutOfMemory;
 use crate::pool;
 use crate::simd::Isa;
+use pyrite_core::interrupt;
 
 /// Bytes of one row of an A tile per k block: 14 rows of it fit the first level cache.
 const KC_BYTES: usize = 1536;
@@ -391,6 +392,7 @@ unsafe fn compute_part<E: Elem>(
         let depth = part.kc.min(p.k - p0.min(p.k));
         let last = kb + 1 == part.blocks;
         for t in part.tiles.clone() {
+            interrupt::poll();
             let i0 = p.m * t / part.count;
             let rows = p.m * (t + 1) / part.count - i0;
             let mut ptrs = [null; MAX_MR];

@@ -6,6 +6,7 @@
 use super::{Activation, Bias, Gemm, Shared, estimate};
 use crate::alloc::OutOfMemory;
 use crate::pool;
+use pyrite_core::interrupt;
 
 pub trait Ring: Copy + Send + Sync + PartialEq + 'static {
     const ZERO: Self;
@@ -100,6 +101,7 @@ unsafe fn block<T: Ring>(g: &Gemm, i0: usize, rows: usize, j0: usize, cols: usiz
     let (a, b, c) = (g.a.cast::<T>(), g.b.cast::<T>(), g.c.cast::<T>());
     let (alpha, beta) = (T::from_f64(g.alpha), T::from_f64(g.beta));
     for i in i0..i0 + rows {
+        interrupt::poll();
         let mut acc = [T::ZERO; STRIP];
         // SAFETY: (i, p), (p, j) and (i, j) stay below m, n and k.
         unsafe {

@@ -2,20 +2,20 @@
 //! the calling thread; gradients meet in a list that this call owns. A backward inside a backward
 //! inside ... moves to a thread with a fresh stack now and then (`reentry.rs`).
 
-use super::forward;
+use super::adding::{accumulate, deliver};
 use super::mode::GradMode;
 use super::node::{Ctx, Edge, Grads, Node, Target};
-use super::{Watched, anomaly, inplace, reentry};
+use super::runs::InRun;
+use super::{Watched, anomaly, batch, forward, reentry};
 use crate::tensor::Tensor;
 use crate::{check_interrupt, ops};
 use pyrite_core::{Result, bail, ensure};
 use smallvec::SmallVec;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::hash_map::Entry;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Hashes addresses: they are already well spread.
 #[derive(Default)]
@@ -65,61 +65,6 @@ struct Plan {
 
 thread_local! {
     static SPARE: Cell<Option<Box<Plan>>> = const { Cell::new(None) };
-}
-
-/// The run this thread is in: its number, and what takes part in it if somebody wants to know.
-struct Run {
-    id: u64,
-    reached: Option<HashSet<usize>>,
-}
-
-thread_local! {
-    static RUNS: RefCell<Vec<Run>> = const { RefCell::new(Vec::new()) };
-}
-
-static NEXT_RUN: AtomicU64 = AtomicU64::new(1);
-static CURIOUS: AtomicUsize = AtomicUsize::new(0);
-
-/// The number of the backward that runs in this thread (the innermost); 0: none.
-pub fn current_run() -> u64 {
-    RUNS.with_borrow(|r| r.last().map_or(0, |r| r.id))
-}
-
-/// While somebody is curious, runs note what takes part in them. `true` begins, `false` ends it.
-pub fn be_curious(on: bool) {
-    if on {
-        CURIOUS.fetch_add(1, Ordering::Relaxed);
-    } else {
-        CURIOUS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Does a gradient arrive at this edge in the current run?
-pub fn takes_part(e: &Edge) -> bool {
-    let key = e.to.key();
-    RUNS.with_borrow(|r| r.last().and_then(|r| r.reached.as_ref()).is_some_and(|s| s.contains(&key)))
-}
-
-struct InRun;
-
-impl InRun {
-    fn new(plan: &Plan, all: bool) -> InRun {
-        let curious = CURIOUS.load(Ordering::Relaxed) > 0;
-        let reached = curious.then(|| {
-            let takes = |s: &&Step| all || s.captured || s.leads;
-            plan.steps.iter().filter(takes).filter_map(|s| s.target.as_ref().map(Target::key)).collect()
-        });
-        let id = NEXT_RUN.fetch_add(1, Ordering::Relaxed);
-        RUNS.with_borrow_mut(|r| r.push(Run { id, reached }));
-        InRun
-    }
-}
-
-impl Drop for InRun {
-    fn drop(&mut self) {
-        let gone = RUNS.with_borrow_mut(Vec::pop);
-        drop(gone);
-    }
 }
 
 struct Borrowed(Option<Box<Plan>>);
@@ -226,154 +171,16 @@ impl Plan {
     }
 }
 
-struct Options<'a> {
-    keep_graph: bool,
-    create_graph: bool,
-    /// Where to stop and what to return; `None` runs to every leaf.
-    inputs: Option<&'a [Edge]>,
-    /// With `inputs`: add into the leaves' `.grad` instead of returning.
-    accumulate: bool,
-}
-
-/// `loss.backward()`: adds gradients into the leaves' `.grad`. With `inputs`, only into those.
-pub fn backward(
-    outputs: &[Tensor],
-    grads: &[Option<Tensor>],
-    keep_graph: bool,
-    create_graph: bool,
-    inputs: Option<&[Tensor]>,
-) -> Result<()> {
-    let edges = output_edges(outputs)?;
-    let inputs = match inputs {
-        None => None,
-        Some(list) => {
-            ensure!(!list.is_empty(), Runtime, "'inputs' argument to backward() cannot be empty.");
-            for t in list {
-                // As PyTorch: an input with a history keeps its gradient as after `retain_grad()`.
-                if t.requires_grad() {
-                    t.retain_grad()?;
-                }
-            }
-            Some(input_edges(list)?)
-        }
-    };
-    let how = How { grads, keep_graph, create_graph, op: "backward" };
-    from_edges(&edges, &how, inputs.as_deref(), true).map(|_| ())
-}
-
-/// `autograd.grad`: the gradients with respect to `inputs`, `None` where there is no path.
-pub fn grad(
-    outputs: &[Tensor],
-    grads: &[Option<Tensor>],
-    inputs: &[Tensor],
-    keep_graph: bool,
-    create_graph: bool,
-) -> Result<Vec<Option<Tensor>>> {
-    ensure!(!inputs.is_empty(), Value, "grad requires non-empty inputs.");
-    let how = How { grads, keep_graph, create_graph, op: "grad" };
-    from_edges(&output_edges(outputs)?, &how, Some(&input_edges(inputs)?), false)
-}
-
-/// How to run; see [`from_edges`].
-pub struct How<'a> {
-    /// One per root, or none at all.
-    pub grads: &'a [Option<Tensor>],
+/// How a run goes; see `request.rs`.
+pub(super) struct Options<'a> {
     pub keep_graph: bool,
     pub create_graph: bool,
-    /// For messages.
-    pub op: &'static str,
-}
-
-/// The general form: roots and inputs are edges (of tensors, or `GradientEdge`s). With `accumulate`
-/// gradients go into `.grad` of the leaves, else those at `inputs` are returned.
-pub fn from_edges(
-    outputs: &[Edge],
-    how: &How,
-    inputs: Option<&[Edge]>,
-    accumulate: bool,
-) -> Result<Vec<Option<Tensor>>> {
-    let roots = roots(how, outputs)?;
-    let opts = Options { keep_graph: how.keep_graph, create_graph: how.create_graph, inputs, accumulate };
-    reentry::enter(|| run(roots, &opts))
-}
-
-pub fn input_edges(list: &[Tensor]) -> Result<Vec<Edge>> {
-    list.iter()
-        .map(|t| match t.edge() {
-            Some(e) => Ok(e),
-            None => bail!(Runtime, "One of the differentiated Tensors does not require grad"),
-        })
-        .collect()
-}
-
-pub fn output_edges(list: &[Tensor]) -> Result<Vec<Edge>> {
-    list.iter()
-        .enumerate()
-        .map(|(i, t)| match t.edge() {
-            Some(e) => Ok(e),
-            None => {
-                bail!(Runtime, "element {i} of tensors does not require grad and does not have a grad_fn")
-            }
-        })
-        .collect()
-}
-
-fn roots(how: &How, outputs: &[Edge]) -> Result<SmallVec<[(Edge, Tensor); 1]>> {
-    let (op, grads) = (how.op, how.grads);
-    ensure!(
-        grads.is_empty() || grads.len() == outputs.len(),
-        Runtime,
-        "{op}: got {} tensors and {} gradients",
-        outputs.len(),
-        grads.len()
-    );
-    let mut roots = SmallVec::new();
-    for (i, edge) in outputs.iter().enumerate() {
-        let (shape, dtype, device) = edge.wants();
-        let g = match grads.get(i).and_then(Option::as_ref) {
-            Some(g) => {
-                ensure!(
-                    g.shape() == shape,
-                    Runtime,
-                    "Mismatch in shape: grad_output[{i}] has a shape of {:?} and output[{i}] has a shape of {:?}.",
-                    g.shape(),
-                    shape
-                );
-                ensure!(
-                    g.dtype().is_complex() == dtype.is_complex(),
-                    Runtime,
-                    "{op}: grad_output[{i}] has dtype {} and output[{i}] has dtype {}: both must be real or both complex",
-                    g.dtype(),
-                    dtype
-                );
-                let g = ops::lazy::resolve(g)?;
-                if g.dtype() == dtype { g } else { ops::to_dtype(&g, dtype)? }
-            }
-            None => {
-                ensure!(
-                    shape.iter().product::<usize>() == 1,
-                    Runtime,
-                    "grad can be implicitly created only for scalar outputs"
-                );
-                ensure!(
-                    !dtype.is_complex(),
-                    Runtime,
-                    "grad can be implicitly created only for real scalar outputs but got {}",
-                    dtype
-                );
-                Tensor::full(shape, 1.0.into(), dtype, device)?
-            }
-        };
-        let g = if how.create_graph || g.meta().is_none() {
-            g
-        } else if forward::active() {
-            forward::detach(&g)
-        } else {
-            g.detach()
-        };
-        roots.push((edge.clone(), g));
-    }
-    Ok(roots)
+    /// Where to stop and what to return; `None` runs to every leaf.
+    pub inputs: Option<&'a [Edge]>,
+    /// With `inputs`: add into the leaves' `.grad` instead of returning.
+    pub accumulate: bool,
+    /// Gradients have a dimension of this size in front.
+    pub batch: Option<usize>,
 }
 
 /// Asks whether the user wants to stop: every few nodes, and after long ones.
@@ -395,7 +202,7 @@ impl Patience {
     }
 }
 
-fn run(roots: SmallVec<[(Edge, Tensor); 1]>, opts: &Options) -> Result<Vec<Option<Tensor>>> {
+pub(super) fn run(roots: SmallVec<[(Edge, Tensor); 1]>, opts: &Options) -> Result<Vec<Option<Tensor>>> {
     // Tangents pass through ops, not through the fused kernels of a plain backward.
     let through = opts.create_graph || forward::active();
     let mut borrowed = Borrowed::take();
@@ -419,7 +226,11 @@ fn run(roots: SmallVec<[(Edge, Tensor); 1]>, opts: &Options) -> Result<Vec<Optio
         }
         plan.mark();
     }
-    let _run = InRun::new(plan, opts.inputs.is_none());
+    let all = opts.inputs.is_none();
+    let _run = InRun::new(|| {
+        let takes = |s: &&Step| all || s.captured || s.leads;
+        plan.steps.iter().filter(takes).filter_map(|s| s.target.as_ref().map(Target::key)).collect()
+    });
     let _mode = GradMode::new(opts.create_graph);
     let mut leaves: SmallVec<[u32; 4]> = SmallVec::new();
     for (n, (e, g)) in roots.into_iter().enumerate() {
@@ -446,7 +257,11 @@ fn run(roots: SmallVec<[(Edge, Tensor); 1]>, opts: &Options) -> Result<Vec<Optio
         grads.resize(node.outputs.len(), None);
         let alive = grads.iter().any(Option::is_some);
         if alive && node.is_hooked() {
-            node.run_tensor_hooks(&mut grads).map_err(|e| anomaly::explain(&node, e))?;
+            let done = match opts.batch {
+                None => node.run_tensor_hooks(&mut grads),
+                Some(n) => batch::tensor_hooks(&node, &mut grads, n),
+            };
+            done.map_err(|e| anomaly::explain(&node, e))?;
         }
         if is_captured {
             for &(_, nr, place) in wanted.iter().filter(|w| w.0 == i) {
@@ -511,7 +326,11 @@ fn run_leaf(
     let Watched { hooks, post_accumulate: post, accumulator: node } =
         watched.map_or_else(Watched::default, |w| *w);
     for (_, h) in hooks {
-        if let Some(new) = h.call(&g)? {
+        let new = match opts.batch {
+            None => h.call(&g)?,
+            Some(n) => Some(batch::hook(&*h, &g, n)?),
+        };
+        if let Some(new) = new {
             g = new;
         }
     }
@@ -537,7 +356,12 @@ fn run_leaf(
     node.run_post(Grads::new(), &grads).map(|_| ())
 }
 
-fn run_node(node: &Arc<Node>, mut grads: Grads, needs: u64, opts: &Options) -> Result<Grads> {
+pub(super) fn run_node(node: &Arc<Node>, mut grads: Grads, needs: u64, opts: &Options) -> Result<Grads> {
+    if let Some(n) = opts.batch
+        && (node.is_hooked() || !node.rule().takes_batches())
+    {
+        return batch::row_by_row(node, &grads, needs, opts, n);
+    }
     if node.is_hooked() {
         node.run_pre(&mut grads)?;
     }
@@ -548,6 +372,7 @@ fn run_node(node: &Arc<Node>, mut grads: Grads, needs: u64, opts: &Options) -> R
         needs,
         create_graph: opts.create_graph || forward::active(),
         keep_graph: opts.keep_graph,
+        batch: opts.batch,
         saved: SmallVec::new(),
     };
     let mut back = node.rule().backward(&mut cx)?;
@@ -561,17 +386,25 @@ fn run_node(node: &Arc<Node>, mut grads: Grads, needs: u64, opts: &Options) -> R
     if !opts.keep_graph {
         node.rule().release();
     }
-    check(node, &mut back)?;
+    check(node, &mut back, opts.batch)?;
     Ok(back)
 }
 
 /// A gradient must have the shape, dtype and device of what it is the gradient of.
-fn check(node: &Node, back: &mut Grads) -> Result<()> {
+fn check(node: &Node, back: &mut Grads, batch: Option<usize>) -> Result<()> {
     for (i, (g, e)) in back.iter_mut().zip(node.edges()).enumerate() {
         let (Some(t), Some(e)) = (g.as_ref(), e) else { continue };
         let (shape, dtype, _) = e.wants();
-        if t.shape() != shape {
-            match ops::sum_to_size(t, shape) {
+        let fits = match batch {
+            None => t.shape() == shape,
+            Some(n) => t.shape().split_first() == Some((&n, shape)),
+        };
+        if !fits {
+            let summed = match batch {
+                None => ops::sum_to_size(t, shape),
+                Some(n) => ops::reduce::sum_rows_to_size(t, n, shape),
+            };
+            match summed {
                 Ok(s) => *g = Some(s),
                 Err(_) => bail!(
                     Runtime,
@@ -592,72 +425,5 @@ fn check(node: &Node, back: &mut Grads) -> Result<()> {
             *g = Some(ops::to_dtype(t, dtype)?);
         }
     }
-    Ok(())
-}
-
-/// Adds a gradient into a node's slot.
-fn deliver(grads: &mut Grads, nr: u32, g: Tensor, create_graph: bool) -> Result<()> {
-    let nr = nr as usize;
-    if grads.len() <= nr {
-        grads.resize(nr + 1, None);
-    }
-    grads[nr] = Some(match grads[nr].take() {
-        None => g,
-        Some(have) => add_grads(have, g, create_graph)?,
-    });
-    Ok(())
-}
-
-/// `a + b`, into `a`'s memory where nobody else can see it.
-fn add_grads(a: Tensor, b: Tensor, create_graph: bool) -> Result<Tensor> {
-    if !create_graph {
-        for (x, y) in [(&a, &b), (&b, &a)] {
-            if x.handles() == 1
-                && x.storage().is_unique()
-                && !x.layout().may_self_overlap()
-                && x.dtype() == y.dtype()
-            {
-                ops::add_assign_raw(x, y)?;
-                return Ok(x.clone());
-            }
-        }
-    }
-    ops::add(&a, &b)
-}
-
-/// Several threads may run backward into the same leaf: each adds under the lock of its address.
-static ADDING: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
-
-/// Adds into `.grad` of a tensor.
-pub(super) fn accumulate(t: &Tensor, g: Tensor, create_graph: bool) -> Result<()> {
-    let meta = t.meta_or_new();
-    let which = (Arc::as_ptr(meta) as usize >> 6) % ADDING.len();
-    let adding = ADDING[which].lock().unwrap_or_else(PoisonError::into_inner);
-    // Taken out while we work: the ops below must not meet the tensor's own lock.
-    let have = meta.lock().grad.clone();
-    let new = match have {
-        None if create_graph => g,
-        None => {
-            // Keep the buffer if it is ours alone and as dense as the parameter, else copy.
-            let own = g.handles() == 1 && g.storage().is_unique() && g.layout().is_dense();
-            match own && g.strides() == t.layout().like_strides().as_slice() {
-                true if g.meta().is_none() => g,
-                true => g.detach(),
-                false => ops::clone_like(&g, t)?.detach(),
-            }
-        }
-        Some(have) if create_graph => ops::add(&have, &g)?,
-        Some(have) => {
-            let _off = GradMode::new(false);
-            inplace::before_write("backward", &have)?;
-            ops::add_assign_raw(&have.detach(), &g)?;
-            have.storage().bump_version();
-            return Ok(());
-        }
-    };
-    let old = meta.lock().grad.replace(new);
-    // A gradient with a history may end here: not under the lock.
-    drop(adding);
-    drop(old);
     Ok(())
 }

@@ -11,7 +11,7 @@
 //! gradient gives the Jacobian-vector product.
 
 use super::node::{Ctx, Grads, Node, Target};
-use super::{GradMode, engine, is_grad_enabled};
+use super::{GradMode, is_grad_enabled};
 use crate::ops;
 use crate::tensor::Tensor;
 use pyrite_core::{Error, Layout, Result, bail, ensure};
@@ -394,6 +394,7 @@ fn transpose(node: &Arc<Node>, ts: &[Option<Tensor>], outer: bool) -> Result<Sma
             needs,
             create_graph: true,
             keep_graph: true,
+            batch: None,
             saved: SmallVec::new(),
         };
         let back = node.rule().backward(&mut cx)?;
@@ -417,7 +418,7 @@ fn transpose(node: &Arc<Node>, ts: &[Option<Tensor>], outer: bool) -> Result<Sma
         if roots.is_empty() {
             return Ok(none());
         }
-        let mut got = engine::grad(&roots, &along, &us, true, create)?.into_iter();
+        let mut got = super::grad(&roots, &along, &us, true, create)?.into_iter();
         seeds.iter().map(|s| s.as_ref().and_then(|_| got.next().flatten())).collect::<SmallVec<[_; 1]>>()
     };
     // Without a history outside there is only that of the seeds.

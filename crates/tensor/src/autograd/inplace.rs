@@ -322,6 +322,7 @@ impl Rule for CopySlices {
             needs: cx.needs | 1,
             create_graph: cx.create_graph,
             keep_graph: cx.keep_graph,
+            batch: None,
             saved: SmallVec::new(),
         };
         let mut out = inner.rule().backward(&mut sub)?;

@@ -2,20 +2,27 @@
 //! kept for backward ([`saved`]), running it ([`engine`]), views and in-place writes ([`inplace`]),
 //! and whether anything is recorded at all ([`mode`]).
 
+mod adding;
 pub mod anomaly;
+mod attach;
+mod batch;
 mod cell;
-pub mod engine;
+mod engine;
 pub mod forward;
 pub mod inplace;
 pub mod mode;
 pub mod node;
+mod node_hooks;
 mod reentry;
+pub mod request;
+pub mod runs;
 pub mod saved;
 
 pub(crate) use cell::MetaCell;
-pub use engine::{backward, grad};
 pub use mode::{GradMode, is_grad_enabled};
-pub use node::{Ctx, Edge, Grads, Node, Rule, Save, Target, attach, flows, needs_grad};
+pub use node::{Ctx, Edge, Grads, Node, Rule, Save, Target, attach, attach_any, flows, needs_grad};
+pub(crate) use reentry::check_cancelled;
+pub use request::{backward, grad};
 
 use crate::tensor::Tensor;
 use pyrite_core::{Result, bail, ensure};

@@ -1,15 +1,16 @@
 //! The backward graph: nodes, edges, recording, and a drop that never recurses.
 
-use super::saved::Saved;
-use super::{Hook, Meta, forward, mode};
+pub use super::attach::*;
+use super::mode;
+use super::node_hooks::Hooks;
+pub use super::node_hooks::NodeHook;
 use crate::tensor::Tensor;
 use pyrite_core::{DType, Device, Dims, Result, Site, bail};
 use smallvec::SmallVec;
-use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Gradients in input order; `None` where none flows.
 pub type Grads = SmallVec<[Option<Tensor>; 3]>;
@@ -86,6 +87,10 @@ pub struct OutputInfo {
 /// How a node turns gradients of its outputs into gradients of its inputs.
 pub trait Rule: Send + Sync {
     fn backward(&self, cx: &mut Ctx) -> Result<Grads>;
+    /// Does `backward` also take gradients with one more dimension in front ([`Ctx::batch`])?
+    fn takes_batches(&self) -> bool {
+        false
+    }
     /// Forgets saved tensors (after a backward that does not retain the graph).
     fn release(&self) {}
     /// The leaf tensor, for accumulators.
@@ -109,6 +114,8 @@ pub struct Ctx<'a> {
     pub create_graph: bool,
     /// The graph is kept for another backward.
     pub keep_graph: bool,
+    /// The gradients have a dimension of this size in front: a backward of so many at once.
+    pub batch: Option<usize>,
     /// The saved tensors, unpacked, in the order they were given to [`attach`].
     pub saved: SmallVec<[Option<Tensor>; 4]>,
 }
@@ -118,13 +125,22 @@ impl Ctx<'_> {
     pub fn needs(&self, i: usize) -> bool {
         i >= 64 || self.needs >> i & 1 == 1
     }
+    /// How many dimensions a gradient has in front of those of its output: 1 in a batch, else 0.
+    #[inline]
+    pub fn lead(&self) -> usize {
+        self.batch.is_some() as usize
+    }
+    /// The shape of a gradient for a tensor of this shape.
+    pub fn batched(&self, shape: &[usize]) -> Dims {
+        self.batch.into_iter().chain(shape.iter().copied()).collect()
+    }
     /// The gradient of output `i`; zeros if none arrived.
     pub fn grad(&self, i: usize) -> Result<Tensor> {
         match &self.grads[i] {
             Some(g) => Ok(g.clone()),
             None => {
                 let o = &self.node.outputs[i];
-                Tensor::zeros(&o.shape, o.dtype, o.device)
+                Tensor::zeros(&self.batched(&o.shape), o.dtype, o.device)
             }
         }
     }
@@ -152,27 +168,8 @@ pub struct NodeOf<R: ?Sized> {
     edges: SmallVec<[Option<Edge>; 2]>,
     pub outputs: SmallVec<[OutputInfo; 1]>,
     /// Absent for almost every node: making and dropping one costs nothing for hooks.
-    hooks: OnceLock<Box<Mutex<Hooks>>>,
+    pub(super) hooks: OnceLock<Box<Mutex<Hooks>>>,
     rule: R,
-}
-
-/// Callbacks of a node, in registration order.
-#[derive(Default)]
-struct Hooks {
-    tensor: Vec<(u64, u32, Arc<dyn Hook>)>,
-    retained: Vec<(u32, Weak<Meta>)>,
-    pre: Vec<(u64, Arc<dyn NodeHook>)>,
-    post: Vec<(u64, Arc<dyn NodeHook>)>,
-    /// What the binding keeps here (`metadata`, the traceback of anomaly mode).
-    extra: Option<Arc<dyn Any + Send + Sync>>,
-    /// Accumulators somebody asked for by way of this node.
-    leaves: Vec<Arc<Node>>,
-}
-
-/// A callback on a node: before (`grads` are of the outputs) or after (`inputs` given as well).
-pub trait NodeHook: Send + Sync {
-    fn call(&self, inputs: Option<&Grads>, outputs: &Grads) -> Result<Option<Grads>>;
-    fn as_any(&self) -> &dyn std::any::Any;
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -207,126 +204,6 @@ impl Node {
             Some(t) => Edge { to: Target::Leaf(t), nr: 0 },
             None => Edge::new(self.clone(), nr),
         }
-    }
-    pub fn extra(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        if !self.is_hooked() {
-            return None;
-        }
-        self.hooks().extra.clone()
-    }
-    pub fn set_extra(&self, x: Arc<dyn Any + Send + Sync>) {
-        let old = self.hooks().extra.replace(x);
-        drop(old);
-    }
-    fn hooks(&self) -> std::sync::MutexGuard<'_, Hooks> {
-        self.hooks.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner)
-    }
-    pub(super) fn is_hooked(&self) -> bool {
-        self.hooks.get().is_some()
-    }
-    pub(super) fn add_tensor_hook(&self, nr: u32, id: u64, hook: Arc<dyn Hook>) {
-        self.hooks().tensor.push((id, nr, hook));
-    }
-    pub(super) fn remove_tensor_hook(&self, id: u64) {
-        self.hooks().tensor.retain(|h| h.0 != id);
-    }
-    pub(super) fn retain(&self, nr: u32, t: &Tensor) {
-        let weak = Arc::downgrade(t.meta_or_new());
-        let mut h = self.hooks();
-        if !h.retained.iter().any(|r| r.0 == nr && r.1.ptr_eq(&weak)) {
-            h.retained.push((nr, weak));
-        }
-    }
-    pub fn register_prehook(&self, hook: Arc<dyn NodeHook>) -> u64 {
-        let id = super::hook_id();
-        self.hooks().pre.push((id, hook));
-        id
-    }
-    pub fn register_hook(&self, hook: Arc<dyn NodeHook>) -> u64 {
-        let id = super::hook_id();
-        self.hooks().post.push((id, hook));
-        id
-    }
-    pub fn remove_node_hook(&self, id: u64) {
-        let mut h = self.hooks();
-        h.tensor.retain(|x| x.0 != id);
-        h.pre.retain(|x| x.0 != id);
-        h.post.retain(|x| x.0 != id);
-    }
-    /// Shows every hook; never waits for the lock.
-    pub(super) fn visit_hooks(&self, f: &mut dyn FnMut(&dyn std::any::Any)) {
-        if !self.is_hooked() {
-            return;
-        }
-        if let Some(Ok(h)) = self.hooks.get().map(|h| h.try_lock()) {
-            h.tensor.iter().for_each(|x| f(x.2.as_any()));
-            h.pre.iter().chain(&h.post).for_each(|x| f(x.1.as_any()));
-        }
-    }
-    pub(super) fn clear_hooks(&self) {
-        if self.is_hooked() {
-            let old = std::mem::take(&mut *self.hooks());
-            drop(old);
-        }
-    }
-    /// Tensor hooks and retained gradients.
-    pub(super) fn run_tensor_hooks(&self, grads: &mut Grads) -> Result<()> {
-        let (tensor, retained) = {
-            let h = self.hooks();
-            (h.tensor.clone(), h.retained.clone())
-        };
-        for (_, nr, hook) in tensor {
-            if let Some(g) = &grads[nr as usize]
-                && let Some(new) = hook.call(g)?
-            {
-                grads[nr as usize] = Some(new);
-            }
-        }
-        for (nr, meta) in retained {
-            if let (Some(meta), Some(g)) = (meta.upgrade(), &grads[nr as usize]) {
-                let have = meta.lock().grad.clone();
-                let new = match have {
-                    Some(have) => crate::ops::add(&have, g)?,
-                    None => g.clone(),
-                };
-                let old = meta.lock().grad.replace(new);
-                drop(old);
-            }
-        }
-        Ok(())
-    }
-    /// Node prehooks.
-    pub(super) fn run_pre(&self, grads: &mut Grads) -> Result<()> {
-        let pre = self.hooks().pre.clone();
-        for (_, hook) in pre {
-            if let Some(new) = hook.call(None, grads)? {
-                *grads = new;
-            }
-        }
-        Ok(())
-    }
-    pub(super) fn run_post(&self, inputs: Grads, outputs: &Grads) -> Result<Grads> {
-        let post = self.hooks().post.clone();
-        let mut inputs = inputs;
-        for (_, hook) in post {
-            if let Some(new) = hook.call(Some(&inputs), outputs)? {
-                inputs = new;
-            }
-        }
-        Ok(inputs)
-    }
-    /// Moves the hooks of a replaced history to the node that took its place.
-    pub(super) fn move_retained_to(&self, nr: u32, other: &Node, other_nr: u32) {
-        if !self.is_hooked() {
-            return;
-        }
-        let moved: Vec<_> = {
-            let mut h = self.hooks();
-            let (take, keep) = h.retained.drain(..).partition(|r| r.0 == nr);
-            h.retained = keep;
-            take
-        };
-        other.hooks().retained.extend(moved.into_iter().map(|(_, m)| (other_nr, m)));
     }
 }
 
@@ -452,154 +329,6 @@ impl<R: ?Sized> Drop for NodeOf<R> {
     }
 }
 
-// ---- recording ----------------------------------------------------------------------------------
-
-/// Is an op on these inputs recorded?
-#[inline]
-pub fn needs_grad(inputs: &[&Tensor]) -> bool {
-    inputs.iter().any(|t| t.0.meta.get().is_some() && t.requires_grad()) && mode::is_grad_enabled()
-        || forward::active() && inputs.iter().any(|t| forward::has(t))
-}
-
-/// Does anything flow through this input: a gradient back or a tangent on? Ops that save a factor only for
-/// the other one's sake ask this.
-#[inline]
-pub fn flows(t: &Tensor) -> bool {
-    t.requires_grad() || forward::has(t)
-}
-
-/// What to keep for backward.
-pub enum Save<'a> {
-    Input(&'a Tensor),
-    Opt(Option<&'a Tensor>),
-    /// Output number i.
-    Output(usize),
-}
-
-struct Closure<F> {
-    saved: Mutex<Option<SmallVec<[Option<Saved>; 3]>>>,
-    f: F,
-}
-
-impl<F> Rule for Closure<F>
-where
-    F: Fn(&mut Ctx) -> Result<Grads> + Send + Sync,
-{
-    fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
-        {
-            let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(list) = saved.as_ref() else { return second_backward(cx.node) };
-            for s in list {
-                cx.saved.push(match s {
-                    Some(s) => Some(s.unpack(cx.node)?),
-                    None => None,
-                });
-            }
-        }
-        (self.f)(cx)
-    }
-    fn release(&self) {
-        let old = {
-            let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-            // What saved nothing can run again.
-            if saved.as_ref().is_some_and(|list| list.is_empty()) { None } else { saved.take() }
-        };
-        drop(old);
-    }
-}
-
-/// PyTorch's message for a graph whose buffers are gone.
-pub fn second_backward<T>(node: &Node) -> Result<T> {
-    bail!(
-        Runtime,
-        "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after calling backward. (The op whose buffers are gone is {}{}.)",
-        node.name,
-        node.site.describe().map_or_else(String::new, |s| format!(", recorded at {s}"))
-    )
-}
-
-/// Records an op: `outputs` get a history whose backward is `f`. Call only if [`needs_grad`].
-/// `inputs` are the differentiable inputs in the order `f` returns gradients.
-pub fn attach<F>(name: &'static str, inputs: &[&Tensor], outputs: &[&Tensor], save: &[Save], f: F)
-where
-    F: Fn(&mut Ctx) -> Result<Grads> + Send + Sync + 'static,
-{
-    let node = closure(name, inputs, outputs, save, f);
-    if is_recorded(&node) {
-        set_history(&node, outputs);
-    }
-}
-
-/// In forward mode a node may exist for the tangents alone.
-#[inline]
-pub(super) fn is_recorded(node: &Node) -> bool {
-    !forward::active() || mode::is_grad_enabled() && node.edges.iter().any(Option::is_some)
-}
-
-/// The node of [`attach`] without giving it to the outputs: in-place ops rebase with it.
-pub fn closure<F>(
-    name: &'static str,
-    inputs: &[&Tensor],
-    outputs: &[&Tensor],
-    save: &[Save],
-    f: F,
-) -> Arc<Node>
-where
-    F: Fn(&mut Ctx) -> Result<Grads> + Send + Sync + 'static,
-{
-    let flow = forward::begin(inputs, outputs);
-    let saved: SmallVec<[Option<Saved>; 3]> = save
-        .iter()
-        .map(|s| match s {
-            Save::Input(t) => Some(Saved::input(t)),
-            Save::Opt(t) => t.map(Saved::input),
-            Save::Output(i) => Some(Saved::output(outputs[*i], *i as u32)),
-        })
-        .collect();
-    let node = make(
-        name,
-        inputs.iter().map(|t| t.edge()).collect(),
-        outputs.iter().map(|t| info(t)).collect(),
-        Closure { saved: Mutex::new(Some(saved)), f },
-    );
-    if let Some(flow) = flow {
-        forward::through(&flow, &node, outputs);
-    }
-    node
-}
-
-/// Gives the outputs their place in the graph.
-pub fn set_history(node: &Arc<Node>, outputs: &[&Tensor]) {
-    for (i, t) in outputs.iter().enumerate() {
-        set_history_at(node, t, i as u32);
-    }
-}
-
-/// Makes `t` output number `nr` of `node`.
-pub fn set_history_at(node: &Arc<Node>, t: &Tensor, nr: u32) {
-    if !t.dtype().is_differentiable() {
-        return;
-    }
-    set_edge(t, Edge::new(node.clone(), nr));
-}
-
-/// Gives `t` this history.
-#[inline]
-pub(crate) fn set_edge(t: &Tensor, edge: Edge) {
-    match t.0.meta.get() {
-        None => {
-            t.0.meta.set(Arc::new(Meta::with_history(edge)));
-        }
-        Some(m) => {
-            let old = m.lock().grad_fn.replace(edge);
-            m.set_requires(true);
-            if let Some(e) = old {
-                e.drop_later();
-            }
-        }
-    }
-}
-
 // ---- leaves -------------------------------------------------------------------------------------
 
 struct Accumulate {
@@ -620,7 +349,7 @@ pub(super) fn accumulator(leaf: &Tensor) -> Arc<Node> {
 impl Rule for Accumulate {
     fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
         let g = cx.grad(0)?;
-        super::engine::accumulate(&self.leaf, g, cx.create_graph)?;
+        super::adding::accumulate(&self.leaf, g, cx.create_graph)?;
         Ok(Grads::new())
     }
     fn leaf(&self) -> Option<Tensor> {

@@ -60,7 +60,7 @@ pub(super) fn enter<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> 
 }
 
 /// An error if the thread that waits for this one was told to stop.
-pub(super) fn check_cancelled() -> Result<()> {
+pub(crate) fn check_cancelled() -> Result<()> {
     let stop = CHAIN.with_borrow(|c| c.as_ref().is_some_and(|c| c.1.load(Ordering::Relaxed)));
     if stop {
         return Err(pyrite_core::Error::new(Kind::Interrupted, "backward was interrupted".to_owned()));

@@ -66,7 +66,7 @@ pub fn view_as_real(t: &Tensor) -> Result<Tensor> {
         Runtime,
         "view_as_real doesn't work on unresolved conjugated tensors.  To resolve the conjugate tensor so you can view it as real, use self.resolve_conj(); however, be warned that the resulting tensor will NOT alias the original."
     );
-    Ok(track_view("ViewAsRealBackward0", t, parts(t), to_complex))
+    Ok(track_view("ViewAsRealBackward0", t, parts(t), |g, _| to_complex(g)))
 }
 
 /// Pairs along the last dimension as complex numbers: a view.
@@ -97,7 +97,7 @@ pub fn view_as_complex(t: &Tensor) -> Result<Tensor> {
         "view_as_complex doesn't work on unresolved negated tensors; use resolve_neg()"
     );
     let v = Tensor::from_parts(t.storage().clone(), layout, t.dtype().complex());
-    Ok(track_view("ViewAsComplexBackward0", t, v, view_as_real))
+    Ok(track_view("ViewAsComplexBackward0", t, v, |g, _| view_as_real(g)))
 }
 
 /// As [`view_as_complex`], by a copy where the memory does not fit.
@@ -129,7 +129,7 @@ fn part(t: &Tensor, k: i64) -> Result<Tensor> {
     let l = t.lazy();
     let v = v.marked(Lazy { conj: false, neg: l.neg ^ (l.conj && k == 1) });
     let name = if k == 0 { "RealBackward0" } else { "ImagBackward0" };
-    Ok(track_view(name, t, v, move |g| {
+    Ok(track_view(name, t, v, move |g, _| {
         let zero = Tensor::zeros(g.shape(), g.dtype(), g.device())?;
         if k == 0 { complex(g, &zero) } else { complex(&zero, g) }
     }))
@@ -146,7 +146,7 @@ pub fn conj(t: &Tensor) -> Result<Tensor> {
         return Ok(t.clone());
     }
     let v = t.marked(t.lazy().with(Lazy { conj: true, neg: false }));
-    Ok(track_view("ConjBackward0", t, v, conj_now))
+    Ok(track_view("ConjBackward0", t, v, |g, _| conj_now(g)))
 }
 
 /// The complex tensor with these parts.
@@ -349,7 +349,7 @@ pub fn register(list: &mut Vec<Op>) {
         |a| {
             let t = a.tensor(0)?;
             let v = t.marked(t.lazy().with(Lazy { conj: false, neg: true }));
-            Ok(track_view("NegViewBackward0", t, v, super::neg).into())
+            Ok(track_view("NegViewBackward0", t, v, |g, _| super::neg(g)).into())
         }
     );
     op!(

@@ -10,7 +10,7 @@ use crate::op;
 use crate::registry::{Args, Op, Value};
 use crate::tensor::{MemoryFormat, Tensor};
 use pyrite_core::backend::{Conv, ConvGeometry, WindowGeometry};
-use pyrite_core::{Device, Dims, Result, bail, ensure};
+use pyrite_core::{Device, Dims, Result, bail, ensure, interrupt};
 use smallvec::{SmallVec, smallvec};
 
 /// How the borders are filled.
@@ -29,22 +29,35 @@ fn format_of(a: &Tensor, b: &Tensor) -> MemoryFormat {
     if last(a) || last(b) { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous }
 }
 
+/// A convolution into new tensors. Nobody sees them before it is done, so it can be interrupted.
+fn kernel(out: &Tensor, geo: &ConvGeometry, c: Conv) -> Result<()> {
+    let backend = out.backend()?;
+    let most = match &c {
+        Conv::Forward { x, y, .. } => x.numel().max(y.numel()),
+        Conv::Input { dy, dx, .. } => dy.numel().max(dx.numel()),
+        Conv::Weight { dy, x, .. } => dy.numel().max(x.numel()),
+    };
+    interrupt::stoppable_if(most > 1 << 15, || backend.conv(geo, c))
+}
+
 fn forward(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, geo: ConvGeometry) -> Result<Tensor> {
     let (xs, ws) = (x.shape(), w.shape());
     let out =
         |i: usize| (xs[2 + i] + 2 * geo.pad[i] - geo.dilation[i] * (ws[2 + i] - 1) - 1) / geo.stride[i] + 1;
     let y = Tensor::empty_format(&[xs[0], ws[0], out(0), out(1)], x.dtype(), x.device(), format_of(x, w))?;
     if y.numel() > 0 {
-        y.backend()?
-            .conv(&geo, Conv::Forward { x: x.arr(), w: w.arr(), bias: bias.map(Tensor::arr), y: y.arr() })?;
+        kernel(&y, &geo, Conv::Forward { x: x.arr(), w: w.arr(), bias: bias.map(Tensor::arr), y: y.arr() })?;
     }
     let inputs: SmallVec<[&Tensor; 3]> = [x, w].into_iter().chain(bias).collect();
     if needs_grad(&inputs) {
         let (need_x, need_w) = (autograd::flows(x), autograd::flows(w));
         let (xshape, wshape): (Dims, Dims) = (xs.into(), ws.into());
         let save = [Save::Opt(need_w.then_some(x)), Save::Opt(need_x.then_some(w))];
-        autograd::attach("ConvolutionBackward0", &inputs, &[&y], &save, move |cx| {
+        autograd::attach_any("ConvolutionBackward0", &inputs, &[&y], &save, move |cx| {
             let g = cx.grad(0)?;
+            if let Some(n) = cx.batch {
+                return in_batch(cx, &g, n, geo, &xshape, &wshape);
+            }
             let dx = if cx.needs(0) { Some(input_grad(&g, cx.saved(1)?, geo, &xshape)?) } else { None };
             let (dw, db) = if cx.needs(1) {
                 weight_and_bias_grad(cx.saved(0)?, &g, geo, &wshape, cx.needs(2) && !cx.create_graph)?
@@ -62,6 +75,43 @@ fn forward(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, geo: ConvGeometry) -> 
     Ok(y)
 }
 
+/// The backward of [`forward`] for `n` gradients: for the input they are `n` times as many images.
+fn in_batch(
+    cx: &autograd::Ctx,
+    g: &Tensor,
+    n: usize,
+    geo: ConvGeometry,
+    xshape: &[usize],
+    wshape: &[usize],
+) -> Result<autograd::Grads> {
+    let dx = if cx.needs(0) {
+        let mut images: Dims = xshape.into();
+        images[0] *= n;
+        let flat = super::flatten(g, 0, 1)?;
+        let dx = input_grad(&flat, cx.saved(1)?, geo, &images)?;
+        Some(super::reshape_to(&dx, &cx.batched(xshape))?)
+    } else {
+        None
+    };
+    let dw = if cx.needs(1) {
+        let rows = (0..n as i64)
+            .map(|i| {
+                let (dw, _) =
+                    weight_and_bias_grad(cx.saved(0)?, &super::select(g, 0, i)?, geo, wshape, false)?;
+                dw.ok_or_else(|| pyrite_core::err!(Runtime, "convolution: no weight gradient"))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Some(match rows.is_empty() {
+            true => Tensor::zeros(&cx.batched(wshape), g.dtype(), g.device())?,
+            false => super::shape::stack(&rows, 0)?,
+        })
+    } else {
+        None
+    };
+    let db = if cx.needs(2) { Some(super::sum(g, Some(&[1, 3, 4]), false, None)?) } else { None };
+    Ok(smallvec![dx, dw, db])
+}
+
 /// The gradient for an input of `shape`; also the forward of a transposed convolution.
 fn input_grad(dy: &Tensor, w: &Tensor, geo: ConvGeometry, shape: &[usize]) -> Result<Tensor> {
     let format = format_of(dy, w);
@@ -71,7 +121,7 @@ fn input_grad(dy: &Tensor, w: &Tensor, geo: ConvGeometry, shape: &[usize]) -> Re
         Tensor::empty_format(shape, dy.dtype(), dy.device(), format)?
     };
     if dx.numel() > 0 && dy.numel() > 0 {
-        dx.backend()?.conv(&geo, Conv::Input { dy: dy.arr(), w: w.arr(), dx: dx.arr() })?;
+        kernel(&dx, &geo, Conv::Input { dy: dy.arr(), w: w.arr(), dx: dx.arr() })?;
     }
     if needs_grad(&[dy, w]) {
         let save = [Save::Opt(autograd::flows(w).then_some(dy)), Save::Opt(autograd::flows(dy).then_some(w))];
@@ -109,7 +159,8 @@ fn weight_and_bias_grad(
     let dw = new(shape)?;
     let db = if bias { Some(new(&shape[..1])?) } else { None };
     if !empty {
-        dw.backend()?.conv(
+        kernel(
+            &dw,
             &geo,
             Conv::Weight { dy: dy.arr(), x: x.arr(), dw: dw.arr(), db: db.as_ref().map(Tensor::arr) },
         )?;

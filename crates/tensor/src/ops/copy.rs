@@ -59,7 +59,7 @@ pub fn clone_format(t: &Tensor, format: MemoryFormat) -> Result<Tensor> {
     };
     copy_raw(&y, t)?;
     if needs_grad(&[t]) {
-        autograd::attach("CloneBackward0", &[t], &[&y], &[], |cx| Ok(smallvec![Some(cx.grad(0)?)]));
+        autograd::attach_any("CloneBackward0", &[t], &[&y], &[], |cx| Ok(smallvec![Some(cx.grad(0)?)]));
     }
     Ok(y)
 }
@@ -108,7 +108,7 @@ pub fn to(t: &Tensor, dtype: DType, device: Device, copy: bool, format: MemoryFo
     copy_raw(&y, t)?;
     if needs_grad(&[t]) && dtype.is_differentiable() {
         let (d, v) = (t.dtype(), t.device());
-        autograd::attach("ToCopyBackward0", &[t], &[&y], &[], move |cx| {
+        autograd::attach_any("ToCopyBackward0", &[t], &[&y], &[], move |cx| {
             Ok(smallvec![Some(to(&cx.grad(0)?, d, v, false, MemoryFormat::Preserve)?)])
         });
     }

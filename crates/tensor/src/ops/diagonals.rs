@@ -93,8 +93,13 @@ pub fn diag_embed(t: &Tensor, offset: i64, dim1: i64, dim2: i64) -> Result<Tenso
     let y = Tensor::zeros(&shape, t.dtype(), t.device())?;
     super::copy_raw(&super::with_layout(&y, y.layout().diagonal(offset, a, b)?), t)?;
     if needs_grad(&[t]) {
-        autograd::attach("DiagEmbedBackward0", &[t], &[&y], &[], move |cx| {
-            Ok(smallvec![Some(super::diagonal(&cx.grad(0)?, offset, a as i64, b as i64)?)])
+        autograd::attach_any("DiagEmbedBackward0", &[t], &[&y], &[], move |cx| {
+            Ok(smallvec![Some(super::diagonal(
+                &cx.grad(0)?,
+                offset,
+                (a + cx.lead()) as i64,
+                (b + cx.lead()) as i64
+            )?)])
         });
     }
     Ok(y)

@@ -25,7 +25,7 @@ pub fn dropout(x: &Tensor, p: f64, training: bool) -> Result<Tensor> {
         x.backend()?.dropout(at, p, x.arr(), y.arr(), mask.arr())?;
     }
     if needs_grad(&[x]) {
-        autograd::attach("DropoutBackward0", &[x], &[&y], &[Save::Input(&mask)], move |cx| {
+        autograd::attach_any("DropoutBackward0", &[x], &[&y], &[Save::Input(&mask)], move |cx| {
             let scale = if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 };
             // A select, not a product: an infinite gradient of a dropped element stays dropped.
             Ok(smallvec![Some(super::where_(cx.saved(0)?, &super::mul(&cx.grad(0)?, scale)?, zero())?)])

@@ -12,7 +12,8 @@ use pyrite_core::plan::{self, Plan};
 use pyrite_core::rows::table::id;
 use pyrite_core::rows::{Class, Row, RowId, flag};
 use pyrite_core::{
-    DType, Device, Dims, Layout, Promotion, Result, Scalar, bail, ensure, plan::Operand as PlanOperand,
+    DType, Device, Dims, Layout, Promotion, Result, Scalar, bail, ensure, interrupt,
+    plan::Operand as PlanOperand,
 };
 use smallvec::{SmallVec, smallvec};
 
@@ -225,6 +226,21 @@ pub(super) fn launch(
     out.backend()?.map(row.id, formula, compute, &plan, params)
 }
 
+/// As [`launch`], into a new tensor: nobody sees it before it is done, so a long loop can be interrupted.
+#[inline]
+pub(super) fn launch_new(
+    row: &'static Row,
+    formula: Formula,
+    compute: DType,
+    out: &Tensor,
+    ops: &[Operand],
+    params: &[Scalar],
+) -> Result<()> {
+    /// About a millisecond of the slower functions.
+    const LONG: usize = 1 << 20;
+    interrupt::stoppable_if(out.numel() >= LONG, || launch(row, formula, compute, out, ops, params))
+}
+
 /// The first operand, if all tensors have its dtype, shape and device, all are contiguous, and no
 /// number lifts the dtype: then nothing has to be worked out. Most calls of most programs.
 #[inline]
@@ -390,7 +406,7 @@ pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tens
         let types = types(row, first.dtype(), params)?;
         let layout = Layout::of(first.shape(), first.strides(), 0);
         let out = Tensor::empty_strided(layout, types.out, first.device())?;
-        launch(row, Formula::Forward, types.compute, &out, ops, params)?;
+        launch_new(row, Formula::Forward, types.compute, &out, ops, params)?;
         if is_grad_enabled() || forward::active() {
             record(row, &types, ops, params, &out, None)?;
         }
@@ -411,7 +427,7 @@ pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tens
     let device = common_device(row, ops)?;
     check_divisor(row, types.compute, ops)?;
     let out = Tensor::empty_strided(result_layout(&shape, ops), types.out, device)?;
-    launch(row, Formula::Forward, types.compute, &out, ops, params)?;
+    launch_new(row, Formula::Forward, types.compute, &out, ops, params)?;
     if is_grad_enabled() || forward::active() {
         record(row, &types, ops, params, &out, None)?;
     }

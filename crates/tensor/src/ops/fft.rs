@@ -7,7 +7,7 @@ use crate::registry::{Args, Op, Value};
 use crate::tensor::{MemoryFormat, Tensor};
 use pyrite_core::backend::{Fft, FftKind};
 use pyrite_core::layout::wrap_dim;
-use pyrite_core::{DType, Device, Dims, Result, bail, ensure};
+use pyrite_core::{DType, Device, Dims, Result, bail, ensure, interrupt};
 use smallvec::{SmallVec, smallvec};
 
 /// One transform along one dimension, but for its tensors.
@@ -67,16 +67,20 @@ fn transform(x: &Tensor, spec: Spec) -> Result<Tensor> {
     let dtype = if real { real_of(x.dtype()) } else { complex_of(x.dtype()) };
     let y = Tensor::empty(&shape, dtype, x.device())?;
     if y.numel() > 0 {
-        y.backend()?.fft(&Fft {
-            kind: spec.kind,
-            dst: y.arr(),
-            src: x.arr(),
-            dim: spec.dim,
-            n: spec.n,
-            forward: spec.forward,
-            scale: spec.scale,
-            inner: spec.inner,
-        })?;
+        let (backend, transform) = (
+            y.backend()?,
+            Fft {
+                kind: spec.kind,
+                dst: y.arr(),
+                src: x.arr(),
+                dim: spec.dim,
+                n: spec.n,
+                forward: spec.forward,
+                scale: spec.scale,
+                inner: spec.inner,
+            },
+        );
+        interrupt::stoppable_if(y.numel() > 1 << 17, || backend.fft(&transform))?;
     }
     if needs_grad(&[x]) {
         let name = match spec.kind {

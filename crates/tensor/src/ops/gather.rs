@@ -48,10 +48,11 @@ pub fn gather(t: &Tensor, dim: i64, idx: &Tensor) -> Result<Tensor> {
     t.backend()?.index(Index::Gather { dst: y.arr(), src: t1.arr(), idx: idx1.arr(), dim: d })?;
     if needs_grad(&[&t1]) {
         let from: Dims = t1.shape().into();
-        autograd::attach("GatherBackward0", &[&t1], &[&y], &[Save::Input(&idx1)], move |cx| {
+        autograd::attach_any("GatherBackward0", &[&t1], &[&y], &[Save::Input(&idx1)], move |cx| {
             let g = cx.grad(0)?;
-            let z = Tensor::zeros(&from, g.dtype(), g.device())?;
-            Ok(smallvec![Some(scatter(&z, d as i64, cx.saved(0)?, &g, Scatter::Add)?)])
+            let z = Tensor::zeros(&cx.batched(&from), g.dtype(), g.device())?;
+            let (dim, idx) = ((d + cx.lead()) as i64, in_batch(cx, cx.saved(0)?)?);
+            Ok(smallvec![Some(scatter(&z, dim, &idx, &g, Scatter::Add)?)])
         });
     }
     super::reshape_to(&y, idx.shape())
@@ -126,21 +127,22 @@ pub fn scatter(t: &Tensor, dim: i64, idx: &Tensor, src: &Tensor, how: Scatter) -
             "scatter: the derivative with reduce='multiply' is not implemented; use scatter_reduce or index arithmetic"
         );
         let from: Dims = src.shape().into();
-        autograd::attach(
+        autograd::attach_any(
             if how == Scatter::Add { "ScatterAddBackward0" } else { "ScatterBackward0" },
             &[t, src],
             &[&y],
             &[Save::Input(idx)],
             move |cx| {
-                let (g, idx) = (cx.grad(0)?, cx.saved(0)?);
+                let (g, idx) = (cx.grad(0)?, in_batch(cx, cx.saved(0)?)?);
+                let d = (d + cx.lead()) as i64;
                 let dt = match (cx.needs(0), how) {
                     (false, _) => None,
                     (true, Scatter::Add) => Some(g.clone()),
-                    (true, _) => Some(scatter_number(&g, d as i64, idx, Scalar::Int(0))?),
+                    (true, _) => Some(scatter_number(&g, d, &idx, Scalar::Int(0))?),
                 };
                 let ds = if cx.needs(1) {
-                    let part = gather(&g, d as i64, idx)?;
-                    Some(pad_to(&part, &from)?)
+                    let part = gather(&g, d, &idx)?;
+                    Some(pad_to(&part, &cx.batched(&from))?)
                 } else {
                     None
                 };
@@ -233,22 +235,32 @@ fn scatter_in_place(a: &Args) -> Result<Value> {
 /// The gradient of picking values at `idx` along `d` (max, sort, topk, ...): the picked places get
 /// `g`, the others 0.
 pub fn value_selecting_backward(
-    g: &Tensor,
+    cx: &autograd::Ctx,
     d: usize,
     idx: &Tensor,
     shape: &[usize],
     keepdim: bool,
 ) -> Result<Tensor> {
+    let g = cx.grad(0)?;
     if shape.is_empty() {
-        return Ok(g.clone());
+        return Ok(g);
     }
+    let at = d + cx.lead();
     let (g, idx) = if keepdim {
-        (g.clone(), idx.clone())
+        (g, idx.clone())
     } else {
-        (super::unsqueeze(g, d as i64)?, super::unsqueeze(idx, d as i64)?)
+        (super::unsqueeze(&g, at as i64)?, super::unsqueeze(idx, d as i64)?)
     };
-    let z = Tensor::zeros(shape, g.dtype(), g.device())?;
-    scatter(&z, d as i64, &idx, &g, Scatter::Set)
+    let z = Tensor::zeros(&cx.batched(shape), g.dtype(), g.device())?;
+    scatter(&z, at as i64, &in_batch(cx, &idx)?, &g, Scatter::Set)
+}
+
+/// An index that every row of a batched gradient shares.
+fn in_batch(cx: &autograd::Ctx, idx: &Tensor) -> Result<Tensor> {
+    match cx.batch {
+        None => Ok(idx.clone()),
+        Some(_) => super::expand_to(idx, &cx.batched(idx.shape())),
+    }
 }
 
 fn take_along_dim(t: &Tensor, idx: &Tensor, dim: Option<i64>) -> Result<Tensor> {

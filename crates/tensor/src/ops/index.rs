@@ -76,10 +76,14 @@ pub fn index_select(t: &Tensor, dim: i64, idx: &Tensor) -> Result<Tensor> {
     }
     if needs_grad(&[t]) {
         let from: Dims = t.shape().into();
-        autograd::attach("IndexSelectBackward0", &[t], &[&y], &[Save::Input(&idx1)], move |cx| {
+        let scalar = t.ndim() == 0;
+        autograd::attach_any("IndexSelectBackward0", &[t], &[&y], &[Save::Input(&idx1)], move |cx| {
             let g = cx.grad(0)?;
-            let z = Tensor::zeros(&from, g.dtype(), g.device())?;
-            Ok(smallvec![Some(index_add(&z, d as i64, cx.saved(0)?, &g, Scalar::Int(1))?)])
+            if scalar && cx.batch.is_some() {
+                return Ok(smallvec![Some(super::reshape_to(&g, &cx.batched(&from))?)]);
+            }
+            let z = Tensor::zeros(&cx.batched(&from), g.dtype(), g.device())?;
+            Ok(smallvec![Some(index_add(&z, (d + cx.lead()) as i64, cx.saved(0)?, &g, Scalar::Int(1))?)])
         });
     }
     Ok(y)

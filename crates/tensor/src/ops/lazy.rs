@@ -79,7 +79,7 @@ pub fn resolve(t: &Tensor) -> Result<Tensor> {
     super::copy_raw(&y, t)?;
     if needs_grad(&[t]) {
         // The value is the same, so is the gradient.
-        autograd::attach("ResolveConjBackward0", &[t], &[&y], &[], |cx| Ok(smallvec![Some(cx.grad(0)?)]));
+        autograd::attach_any("ResolveConjBackward0", &[t], &[&y], &[], |cx| Ok(smallvec![Some(cx.grad(0)?)]));
     }
     Ok(y)
 }

@@ -8,7 +8,7 @@ use crate::registry::{Args, Op, Value};
 use crate::tensor::Tensor;
 use pyrite_core::backend::{Activation, Gemm};
 use pyrite_core::layout::broadcast;
-use pyrite_core::{Arr, Dims, Result, Scalar, bail, ensure};
+use pyrite_core::{Arr, Dims, Result, Scalar, bail, ensure, interrupt};
 use smallvec::{SmallVec, smallvec};
 
 fn check_types(op: &str, ts: &[&Tensor]) -> Result<()> {
@@ -43,7 +43,8 @@ fn three(t: &Tensor) -> ([usize; 3], [isize; 3]) {
     }
 }
 
-/// `c = alpha * a @ b + beta * c + bias` without history; 2-d or 3-d operands.
+/// `c = alpha * a @ b + beta * c + bias` without history; 2-d or 3-d operands. Nobody else sees `c` yet: a
+/// product that is interrupted leaves it unfinished.
 pub(super) fn gemm_raw(
     a: &Tensor,
     b: &Tensor,
@@ -76,7 +77,7 @@ pub(super) fn gemm_raw(
     fn arr<'a>(t: &Tensor, shape: &'a [usize; 3], strides: &'a [isize; 3]) -> Arr<'a> {
         Arr { ptr: t.ptr(), dtype: t.dtype(), shape, strides }
     }
-    c.backend()?.gemm(&Gemm {
+    let product = Gemm {
         a: arr(a, &ash, &ast),
         b: arr(b, &bsh, &bst),
         c: arr(c, &csh, &cst),
@@ -84,7 +85,10 @@ pub(super) fn gemm_raw(
         alpha,
         beta,
         activation: Activation::None,
-    })
+    };
+    let backend = c.backend()?;
+    let long = c.numel().saturating_mul(ash[2]) > 1 << 26;
+    interrupt::stoppable_if(long, || backend.gemm(&product))
 }
 
 /// A large complex product as four real ones, whose kernel is many times faster than the plain loop.
@@ -151,7 +155,7 @@ pub fn mm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let c = Tensor::empty(&[a.shape()[0], b.shape()[1]], a.dtype(), a.device())?;
     gemm_raw(a, b, &c, None, 1.0, 0.0)?;
     if needs_grad(&[a, b]) {
-        autograd::attach(
+        autograd::attach_any(
             "MmBackward0",
             &[a, b],
             &[&c],
@@ -159,12 +163,12 @@ pub fn mm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             |cx| {
                 let g = cx.grad(0)?;
                 let da = if cx.needs(0) {
-                    Some(mm(&g, &super::conj_now(&super::t(cx.saved(0)?)?)?)?)
+                    Some(matmul(&g, &super::conj_now(&super::t(cx.saved(0)?)?)?)?)
                 } else {
                     None
                 };
                 let db = if cx.needs(1) {
-                    Some(mm(&super::conj_now(&super::t(cx.saved(1)?)?)?, &g)?)
+                    Some(matmul(&super::conj_now(&super::t(cx.saved(1)?)?)?, &g)?)
                 } else {
                     None
                 };
@@ -196,7 +200,7 @@ pub fn bmm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let c = Tensor::empty(&[a.shape()[0], a.shape()[1], b.shape()[2]], a.dtype(), a.device())?;
     gemm_raw(a, b, &c, None, 1.0, 0.0)?;
     if needs_grad(&[a, b]) {
-        autograd::attach(
+        autograd::attach_any(
             "BmmBackward0",
             &[a, b],
             &[&c],
@@ -204,8 +208,8 @@ pub fn bmm(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             |cx| {
                 let g = cx.grad(0)?;
                 let adjoint = |i: usize| super::conj_now(&super::transpose(cx.saved(i)?, 1, 2)?);
-                let da = if cx.needs(0) { Some(bmm(&g, &adjoint(0)?)?) } else { None };
-                let db = if cx.needs(1) { Some(bmm(&adjoint(1)?, &g)?) } else { None };
+                let da = if cx.needs(0) { Some(matmul(&g, &adjoint(0)?)?) } else { None };
+                let db = if cx.needs(1) { Some(matmul(&adjoint(1)?, &g)?) } else { None };
                 Ok(smallvec![da, db])
             },
         );
@@ -365,20 +369,20 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     }
     let inputs: SmallVec<[&Tensor; 3]> = [&flat, w].into_iter().chain(b).collect();
     if needs_grad(&inputs) {
-        autograd::attach(
+        autograd::attach_any(
             "AddmmBackward0",
             &inputs,
             &[&y],
             &[Save::Opt(wanted(&flat).then_some(w)), Save::Opt(wanted(w).then_some(&flat))],
             |cx| {
                 let g = cx.grad(0)?;
-                let dx = if cx.needs(0) { Some(mm(&g, &super::conj_now(cx.saved(0)?)?)?) } else { None };
+                let dx = if cx.needs(0) { Some(matmul(&g, &super::conj_now(cx.saved(0)?)?)?) } else { None };
                 let dw = if cx.needs(1) {
-                    Some(mm(&super::t(&g)?, &super::conj_now(cx.saved(1)?)?)?)
+                    Some(matmul(&super::transpose(&g, -2, -1)?, &super::conj_now(cx.saved(1)?)?)?)
                 } else {
                     None
                 };
-                let db = if cx.needs(2) { Some(super::sum(&g, Some(&[0]), false, None)?) } else { None };
+                let db = if cx.needs(2) { Some(super::sum(&g, Some(&[-2]), false, None)?) } else { None };
                 Ok(smallvec![dx, dw, db])
             },
         );

@@ -1,7 +1,7 @@
 //! Variance, standard deviation and vector norms.
 
 use super::Operand;
-use super::reduce::{count, dim_mask, mean, reduce_raw, shapes, spread, sum};
+use super::reduce::{count, dim_mask, mean, reduce_raw, shapes, spread, spread_grad, sum};
 use crate::autograd::{self, Save, needs_grad};
 use crate::op;
 use crate::registry::{Args, Op, Value};
@@ -50,36 +50,44 @@ fn spread_of(
         let n = count(t, &mask) as f64;
         let refs: SmallVec<[&Tensor; 2]> = outs.iter().collect();
         let saves: &[Save] = &[Save::Input(t), Save::Output(0)];
-        autograd::attach(if root { "StdBackward0" } else { "VarBackward0" }, &[t], &refs, saves, move |cx| {
-            let (x, y) = (cx.saved(0)?.clone(), cx.saved(1)?.clone());
-            let dims: SmallVec<[i64; 8]> = (0..mask.len()).filter(|d| mask[*d]).map(|d| d as i64).collect();
-            let mut total: Option<Tensor> = None;
-            if let Some(g) = &cx.grads[0] {
-                // d var = 2 (x - mean) / (n - correction); d std = d var / (2 std).
-                let dof = (n - correction).max(0.0);
-                let scaled =
-                    if root { super::div(g, &super::mul(&y, dof)?)? } else { super::mul(g, 2.0 / dof)? };
-                let scaled = if root {
-                    super::masked_fill(
-                        &scaled,
-                        &super::eq(&y.detach(), 0.0)?,
-                        Operand::Number(Scalar::Float(0.0)),
-                    )?
-                } else {
-                    scaled
-                };
-                let centered = super::sub(&x, &mean(&x, Some(&dims), true, None)?)?;
-                total = Some(super::mul(&spread(&scaled, x.shape(), &mask, keepdim)?, &centered)?);
-            }
-            if let Some(Some(g)) = cx.grads.get(1) {
-                let part = spread(&super::div(g, n)?, x.shape(), &mask, keepdim)?;
-                total = Some(match total {
-                    Some(t) => super::add(&t, &part)?,
-                    None => part,
-                });
-            }
-            Ok(smallvec![total])
-        });
+        autograd::attach_any(
+            if root { "StdBackward0" } else { "VarBackward0" },
+            &[t],
+            &refs,
+            saves,
+            move |cx| {
+                let (x, y) = (cx.saved(0)?.clone(), cx.saved(1)?.clone());
+                let dims: SmallVec<[i64; 8]> =
+                    (0..mask.len()).filter(|d| mask[*d]).map(|d| d as i64).collect();
+                let mut total: Option<Tensor> = None;
+                if let Some(g) = &cx.grads[0] {
+                    // d var = 2 (x - mean) / (n - correction); d std = d var / (2 std).
+                    let dof = (n - correction).max(0.0);
+                    let scaled =
+                        if root { super::div(g, &super::mul(&y, dof)?)? } else { super::mul(g, 2.0 / dof)? };
+                    let scaled = if root {
+                        super::masked_fill(
+                            &scaled,
+                            &super::eq(&y.detach(), 0.0)?,
+                            Operand::Number(Scalar::Float(0.0)),
+                        )?
+                    } else {
+                        scaled
+                    };
+                    let centered = super::sub(&x, &mean(&x, Some(&dims), true, None)?)?;
+                    total =
+                        Some(super::mul(&spread_grad(cx, &scaled, x.shape(), &mask, keepdim)?, &centered)?);
+                }
+                if let Some(Some(g)) = cx.grads.get(1) {
+                    let part = spread_grad(cx, &super::div(g, n)?, x.shape(), &mask, keepdim)?;
+                    total = Some(match total {
+                        Some(t) => super::add(&t, &part)?,
+                        None => part,
+                    });
+                }
+                Ok(smallvec![total])
+            },
+        );
     }
     Ok(outs)
 }
@@ -155,14 +163,14 @@ pub fn norm(t: &Tensor, p: f64, dims: Option<&[i64]>, keepdim: bool, dtype: Opti
     );
     let y = reduce_raw(ReduceOp::Row(r), &x, &mask, keepdim, x.dtype(), &params)?;
     if needs_grad(&[&x]) {
-        autograd::attach(
+        autograd::attach_any(
             "LinalgVectorNormBackward0",
             &[&x],
             &[&y],
             &[Save::Input(&x), Save::Output(0)],
             move |cx| {
                 let (x, y) = (cx.saved(0)?.clone(), cx.saved(1)?.clone());
-                let g = spread(&cx.grad(0)?, x.shape(), &mask, keepdim)?;
+                let g = spread_grad(cx, &cx.grad(0)?, x.shape(), &mask, keepdim)?;
                 let y = spread(&y, x.shape(), &mask, keepdim)?;
                 let zero = Operand::Number(Scalar::Float(0.0));
                 Ok(smallvec![Some(if p == 1.0 {

@@ -9,7 +9,7 @@ use crate::registry::{Args, Op, Value};
 use crate::tensor::Tensor;
 use pyrite_core::backend::{Order, Rank};
 use pyrite_core::layout::wrap_dim;
-use pyrite_core::{DType, Dims, Layout, Result, Scalar, ensure};
+use pyrite_core::{DType, Dims, Layout, Result, Scalar, ensure, interrupt};
 use smallvec::smallvec;
 
 const PAIR: &[&str] = &["values", "indices"];
@@ -49,10 +49,12 @@ fn pick(
     let idx = Tensor::empty(&kept, DType::I64, t.device())?;
     if val.numel() > 0 {
         let (values, idx, src) = (val.arr(), idx.arr(), x.arr());
-        t.backend()?.order(match what {
+        let backend = t.backend()?;
+        let order = match what {
             Pick::Rank(rank) => Order::Rank { values, idx, src, dim: d, rank },
             Pick::Mode => Order::Mode { values, idx, src, dim: d },
-        })?;
+        };
+        interrupt::stoppable_if(t.numel() > super::scan_sort::LONG, || backend.order(order))?;
     }
     let mut shape: Dims = t.shape().into();
     if t.ndim() > 0 {
@@ -66,8 +68,8 @@ fn pick(
     let (val, idx) = (fit(&val), fit(&idx));
     if needs_grad(&[t]) {
         let (at, from): (Tensor, Dims) = (idx.clone(), t.shape().into());
-        autograd::attach(node, &[t], &[&val], &[], move |cx| {
-            Ok(smallvec![Some(value_selecting_backward(&cx.grad(0)?, d, &at, &from, keepdim)?)])
+        autograd::attach_any(node, &[t], &[&val], &[], move |cx| {
+            Ok(smallvec![Some(value_selecting_backward(cx, d, &at, &from, keepdim)?)])
         });
     }
     Ok(vec![val, idx])
@@ -132,7 +134,8 @@ pub fn sorted_values(t: &Tensor) -> Result<Tensor> {
     }
     let y = Tensor::empty(t.shape(), t.dtype(), t.device())?;
     if t.numel() > 0 {
-        t.backend()?.order(Order::Sorted { values: y.arr(), src: t.arr(), dim: d })?;
+        let (backend, order) = (t.backend()?, Order::Sorted { values: y.arr(), src: t.arr(), dim: d });
+        interrupt::stoppable_if(t.numel() > super::scan_sort::LONG, || backend.order(order))?;
     }
     Ok(y)
 }

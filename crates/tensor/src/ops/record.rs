@@ -1,7 +1,7 @@
 //! Table rows in the backward graph: what a run saves, and the one backward rule of all rows.
 
 use super::Operand;
-use super::elementwise::{Operands, Types, launch, result_layout};
+use super::elementwise::{Operands, Types, launch_new, result_layout};
 use super::row_tangent::Run;
 use crate::autograd::node::{self, Ctx, Edge, Grads, Node, Rule};
 use crate::autograd::saved::Saved;
@@ -422,11 +422,15 @@ impl<S: Slots> Rule for RowRule<S> {
                 let compute =
                     if self.compute.is_differentiable() { self.compute } else { g.dtype().compute() };
                 let r = Tensor::empty_strided(result_layout(g.shape(), &list), want, g.device())?;
-                launch(self.row, Formula::Grad(i as u8), compute, &r, &list, &self.params)?;
+                launch_new(self.row, Formula::Grad(i as u8), compute, &r, &list, &self.params)?;
                 r
             }));
         }
         Ok(out)
+    }
+    /// Formulas are elementwise: whatever is saved has the dimensions at the end.
+    fn takes_batches(&self) -> bool {
+        true
     }
     fn release(&self) {
         let mut old: SmallVec<[Saved; 2]> = SmallVec::new();

@@ -74,6 +74,23 @@ pub(super) fn spread(g: &Tensor, shape: &[usize], mask: &Mask, keepdim: bool) ->
     super::expand_to(&g, shape)
 }
 
+/// As [`spread`], for a gradient with the batch dimension of a backward in front, if it has one.
+pub(super) fn spread_grad(
+    cx: &autograd::Ctx,
+    g: &Tensor,
+    shape: &[usize],
+    mask: &Mask,
+    keepdim: bool,
+) -> Result<Tensor> {
+    match cx.batch {
+        None => spread(g, shape, mask, keepdim),
+        Some(_) => {
+            let mask = std::iter::once(false).chain(mask.iter().copied()).collect();
+            spread(g, &cx.batched(shape), &mask, keepdim)
+        }
+    }
+}
+
 pub(super) fn complex_unsupported(op: &str, t: &Tensor) -> Result<()> {
     ensure!(!t.dtype().is_complex(), NotImplemented, "\"{op}\" is not implemented for {}", t.dtype());
     Ok(())
@@ -88,12 +105,12 @@ pub fn sum(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType>
     let y = reduce_raw(ReduceOp::Row(id::SUM), t, &mask, keepdim, out, &[])?;
     if needs_grad(&[t]) {
         let shape: Dims = t.shape().into();
-        autograd::attach(
+        autograd::attach_any(
             if dims.is_some() { "SumBackward1" } else { "SumBackward0" },
             &[t],
             &[&y],
             &[],
-            move |cx| Ok(smallvec![Some(spread(&cx.grad(0)?, &shape, &mask, keepdim)?)]),
+            move |cx| Ok(smallvec![Some(spread_grad(cx, &cx.grad(0)?, &shape, &mask, keepdim)?)]),
         );
     }
     Ok(y)
@@ -119,6 +136,22 @@ pub fn sum_to_size(g: &Tensor, shape: &[usize]) -> Result<Tensor> {
     super::reshape_to(&s, shape)
 }
 
+/// `n` rows, each summed down to a shape it was broadcast from.
+pub fn sum_rows_to_size(g: &Tensor, n: usize, shape: &[usize]) -> Result<Tensor> {
+    ensure!(
+        g.shape().first() == Some(&n) && g.ndim() > shape.len(),
+        Shape,
+        "sum_to_size: {n} of {shape:?} cannot come from {:?}",
+        g.shape()
+    );
+    // The row's own leading dimensions, which the shape has not, are sizes of 1 in it.
+    let ones = g.ndim() - 1 - shape.len();
+    let full: Dims =
+        std::iter::once(n).chain(std::iter::repeat_n(1, ones)).chain(shape.iter().copied()).collect();
+    let flat: Dims = std::iter::once(n).chain(shape.iter().copied()).collect();
+    super::reshape_to(&sum_to_size(g, &full)?, &flat)
+}
+
 pub fn mean(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType>) -> Result<Tensor> {
     let out = dtype.unwrap_or(t.dtype());
     ensure!(
@@ -135,14 +168,14 @@ pub fn mean(t: &Tensor, dims: Option<&[i64]>, keepdim: bool, dtype: Option<DType
     if needs_grad(&[t]) {
         let shape: Dims = t.shape().into();
         let n = count(t, &mask) as f64;
-        autograd::attach(
+        autograd::attach_any(
             if dims.is_some() { "MeanBackward1" } else { "MeanBackward0" },
             &[t],
             &[&y],
             &[],
             move |cx| {
                 let g = super::div(&cx.grad(0)?, n)?;
-                Ok(smallvec![Some(spread(&g, &shape, &mask, keepdim)?)])
+                Ok(smallvec![Some(spread_grad(cx, &g, &shape, &mask, keepdim)?)])
             },
         );
     }
@@ -230,7 +263,7 @@ fn extremum(
         reduce_raw(ReduceOp::Row(r), t, &mask, keepdim, t.dtype(), &[])?
     };
     if needs_grad(&[t]) {
-        autograd::attach(
+        autograd::attach_any(
             if r == id::AMAX { "AmaxBackward0" } else { "AminBackward0" },
             &[t],
             &[&y],
@@ -238,7 +271,7 @@ fn extremum(
             move |cx| {
                 let x = cx.saved(0)?;
                 let y = spread(cx.saved(1)?, x.shape(), &mask, keepdim)?;
-                let g = spread(&cx.grad(0)?, x.shape(), &mask, keepdim)?;
+                let g = spread_grad(cx, &cx.grad(0)?, x.shape(), &mask, keepdim)?;
                 let hit = super::to_dtype(&super::eq(&x.detach(), &y.detach())?, x.dtype())?;
                 let dims: SmallVec<[i64; 8]> =
                     (0..mask.len()).filter(|d| mask[*d]).map(|d| d as i64).collect();
@@ -324,19 +357,13 @@ fn extremum_dim(name: &'static str, op: ArgOp, t: &Tensor, dim: i64, keepdim: bo
     if needs_grad(&[t]) {
         let shape: Dims = t.shape().into();
         let (d, at) = (wrap_dim(name, dim, t.ndim())?, idx.clone());
-        autograd::attach(
+        autograd::attach_any(
             if op == ArgOp::Max { "MaxBackward0" } else { "MinBackward0" },
             &[t],
             &[&val],
             &[],
             move |cx| {
-                Ok(smallvec![Some(super::index::value_selecting_backward(
-                    &cx.grad(0)?,
-                    d,
-                    &at,
-                    &shape,
-                    keepdim
-                )?)])
+                Ok(smallvec![Some(super::index::value_selecting_backward(cx, d, &at, &shape, keepdim)?)])
             },
         );
     }
@@ -438,7 +465,7 @@ pub fn logsumexp(t: &Tensor, dims: &[i64], keepdim: bool) -> Result<Tensor> {
         }
     };
     if needs_grad(&[&x]) {
-        autograd::attach(
+        autograd::attach_any(
             "LogsumexpBackward0",
             &[&x],
             &[&y],
@@ -446,7 +473,7 @@ pub fn logsumexp(t: &Tensor, dims: &[i64], keepdim: bool) -> Result<Tensor> {
             move |cx| {
                 let x = cx.saved(0)?;
                 let y = spread(cx.saved(1)?, x.shape(), &mask, keepdim)?;
-                let g = spread(&cx.grad(0)?, x.shape(), &mask, keepdim)?;
+                let g = spread_grad(cx, &cx.grad(0)?, x.shape(), &mask, keepdim)?;
                 Ok(smallvec![Some(super::mul(&g, &super::exp(&super::sub(x, &y)?)?)?)])
             },
         );

@@ -6,7 +6,7 @@ use crate::registry::{Op, Value};
 use crate::tensor::Tensor;
 use pyrite_core::backend::ScanOp;
 use pyrite_core::layout::wrap_dim;
-use pyrite_core::{DType, Dims, Result, Scalar, bail, ensure};
+use pyrite_core::{DType, Dims, Result, Scalar, bail, ensure, interrupt};
 use smallvec::smallvec;
 
 fn real_only(op: &str, t: &Tensor) -> Result<()> {
@@ -51,8 +51,10 @@ pub fn cumsum(t: &Tensor, dim: i64, dtype: Option<DType>) -> Result<Tensor> {
     let d = wrap_dim("cumsum", dim, t.ndim())?;
     let y = scan_raw(ScanOp::Sum, t, d, sum_dtype(t, dtype), None)?;
     if needs_grad(&[t]) {
-        autograd::attach("CumsumBackward0", &[t], &[&y], &[], move |cx| {
-            Ok(smallvec![Some(reverse_cumsum(&cx.grad(0)?, d)?)])
+        let scalar = t.ndim() == 0;
+        autograd::attach_any("CumsumBackward0", &[t], &[&y], &[], move |cx| {
+            let g = cx.grad(0)?;
+            Ok(smallvec![Some(if scalar { g } else { reverse_cumsum(&g, d + cx.lead())? })])
         });
     }
     Ok(y)
@@ -142,12 +144,15 @@ fn cum_extremum(name: &'static str, op: ScanOp, t: &Tensor, dim: i64) -> Result<
 fn picked(name: &'static str, t: &Tensor, d: usize, val: Tensor, idx: Tensor) -> Vec<Tensor> {
     if needs_grad(&[t]) {
         let (at, shape): (Tensor, Dims) = (idx.clone(), t.shape().into());
-        autograd::attach(name, &[t], &[&val], &[], move |cx| {
-            Ok(smallvec![Some(super::index::value_selecting_backward(&cx.grad(0)?, d, &at, &shape, true)?)])
+        autograd::attach_any(name, &[t], &[&val], &[], move |cx| {
+            Ok(smallvec![Some(super::index::value_selecting_backward(cx, d, &at, &shape, true)?)])
         });
     }
     vec![val, idx]
 }
+
+/// Elements from which sorting takes about a millisecond: then it can be interrupted.
+pub(super) const LONG: usize = 1 << 16;
 
 pub fn sort(t: &Tensor, dim: i64, descending: bool) -> Result<Vec<Tensor>> {
     real_only("sort", t)?;
@@ -158,7 +163,10 @@ pub fn sort(t: &Tensor, dim: i64, descending: bool) -> Result<Vec<Tensor>> {
         super::copy_raw(&val, &t.detach())?;
         super::fill_(&idx, Scalar::Int(0))?;
     } else if t.numel() > 0 {
-        t.backend()?.sort(val.arr(), idx.arr(), t.arr(), d, descending)?;
+        let backend = t.backend()?;
+        interrupt::stoppable_if(t.numel() > LONG, || {
+            backend.sort(val.arr(), idx.arr(), t.arr(), d, descending)
+        })?;
     }
     Ok(picked("SortBackward0", t, d, val, idx))
 }
@@ -183,7 +191,10 @@ pub fn topk(t: &Tensor, k: i64, dim: i64, largest: bool) -> Result<Vec<Tensor>> 
     let val = Tensor::empty(&shape, t.dtype(), t.device())?;
     let idx = Tensor::empty(&shape, DType::I64, t.device())?;
     if val.numel() > 0 {
-        t.backend()?.topk(val.arr(), idx.arr(), t.arr(), d, largest)?;
+        let backend = t.backend()?;
+        interrupt::stoppable_if(t.numel() > LONG, || {
+            backend.topk(val.arr(), idx.arr(), t.arr(), d, largest)
+        })?;
     }
     Ok(picked("TopkBackward0", t, d, val, idx))
 }

@@ -62,7 +62,7 @@ pub fn cat(ts: &[Tensor], dim: i64) -> Result<Tensor> {
     let inputs: SmallVec<[&Tensor; 8]> = ts.iter().collect();
     if needs_grad(&inputs) {
         let shapes: SmallVec<[Dims; 8]> = ts.iter().map(|t| t.shape().into()).collect();
-        autograd::attach("CatBackward0", &inputs, &[&y], &[], move |cx| {
+        autograd::attach_any("CatBackward0", &inputs, &[&y], &[], move |cx| {
             let g = cx.grad(0)?;
             parts
                 .iter()
@@ -72,9 +72,9 @@ pub fn cat(ts: &[Tensor], dim: i64) -> Result<Tensor> {
                     if !cx.needs(i) {
                         return Ok(None);
                     }
-                    let part = super::narrow(&g, d as i64, at as i64, n as i64)?;
+                    let part = super::narrow(&g, (d + cx.lead()) as i64, at as i64, n as i64)?;
                     if n == 0 {
-                        super::reshape_to(&Tensor::zeros(shape, g.dtype(), g.device())?, shape).map(Some)
+                        Tensor::zeros(&cx.batched(shape), g.dtype(), g.device()).map(Some)
                     } else {
                         Ok(Some(part))
                     }

@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 use pyrite_core::backend::Rowwise;
 use pyrite_core::layout::wrap_dim;
 use pyrite_core::{DType, Layout, Result};
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 /// `exp(x)` normalised to sum 1 along `dim`.
 pub fn softmax(x: &Tensor, dim: i64, dtype: Option<DType>) -> Result<Tensor> {
@@ -40,17 +40,24 @@ fn normalise(x: &Tensor, dim: i64, dtype: Option<DType>, log: bool) -> Result<Te
     }
     if needs_grad(&[&x]) {
         let back = if log { "LogSoftmaxBackward0" } else { "SoftmaxBackward0" };
-        autograd::attach(back, &[&x], &[&y], &[Save::Output(0)], move |cx| {
+        autograd::attach_any(back, &[&x], &[&y], &[Save::Output(0)], move |cx| {
             let (g, y) = (cx.grad(0)?, cx.saved(0)?);
-            if !cx.create_graph && g.dtype() == y.dtype() {
+            if !cx.create_graph && cx.batch.is_none() && g.dtype() == y.dtype() {
                 return Ok(smallvec![Some(fused(&g, y, d, log)?)]);
             }
-            let dims: &[i64] = if y.ndim() == 0 { &[] } else { &[d as i64] };
+            // (A negative dimension: that of a batch is in front.)
+            let dims: SmallVec<[i64; 1]> =
+                if y.ndim() == 0 { smallvec![] } else { smallvec![d as i64 - y.ndim() as i64] };
+            // The sum over the dimension; of no dimension at all, the value itself.
+            let along = |t: &Tensor| match dims.is_empty() {
+                true => Ok(t.clone()),
+                false => super::sum(t, Some(&dims), true, None),
+            };
             let dx = if log {
-                let s = super::sum(&g, Some(dims), true, None)?;
+                let s = along(&g)?;
                 super::sub(&g, &super::mul(&super::exp(y)?, &s)?)?
             } else {
-                let s = super::sum(&super::mul(&g, y)?, Some(dims), true, None)?;
+                let s = along(&super::mul(&g, y)?)?;
                 super::mul(y, &super::sub(&g, &s)?)?
             };
             Ok(smallvec![Some(dx)])

@@ -23,7 +23,8 @@ pub fn as_strided_backward(g: &Tensor, base: &Layout, view: &Layout) -> Result<T
         // Positions as data: add every element at its place.
         let at = positions(&v, g)?;
         let flat = super::contiguous(&g.detach())?;
-        let flat = with_layout(&flat, Layout::contiguous(&[flat.numel()]));
+        // (A gradient may be a part of something larger: it begins where it begins.)
+        let flat = with_layout(&flat, Layout::of(&[flat.numel()], &[1], flat.layout().offset()));
         let how = pyrite_core::backend::Scatter::Add;
         buf.backend()?.index(pyrite_core::backend::Index::SelectInto {
             dst: buf.arr(),

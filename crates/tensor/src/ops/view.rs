@@ -18,12 +18,13 @@ pub fn with_layout(t: &Tensor, layout: Layout) -> Tensor {
     t.with_layout(layout)
 }
 
-/// Wraps a view: its place in the graph and its base.
+/// Wraps a view: its place in the graph and its base. `back` is told how many dimensions the gradient has in front of
+/// the view's own (that of a batched backward, or none); its result has them too.
 fn track(
     name: &'static str,
     t: &Tensor,
     layout: Layout,
-    back: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+    back: impl Fn(&Tensor, usize) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Tensor {
     track_view(name, t, with_layout(t, layout), back)
 }
@@ -33,7 +34,7 @@ pub(super) fn track_view(
     name: &'static str,
     t: &Tensor,
     v: Tensor,
-    back: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+    back: impl Fn(&Tensor, usize) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Tensor {
     // A view's tangent is the view of the tangent, unless elements share memory (their tangents don't) or are
     // read in another way.
@@ -44,7 +45,9 @@ pub(super) fn track_view(
     if is_grad_enabled() && t.requires_grad() || autograd::forward::active() && !by_layout && needs_grad(&[t])
     {
         let _hidden = by_layout.then(|| autograd::forward::Below::new(0));
-        autograd::attach(name, &[t], &[&v], &[], move |cx| Ok(smallvec![Some(back(&cx.grad(0)?)?)]));
+        autograd::attach_any(name, &[t], &[&v], &[], move |cx| {
+            Ok(smallvec![Some(back(&cx.grad(0)?, cx.lead())?)])
+        });
     }
     if by_layout {
         autograd::forward::view(t, &v);
@@ -59,7 +62,45 @@ pub(super) fn track_view(
 pub(super) fn inject(name: &'static str, t: &Tensor, f: LayoutFn) -> Result<Tensor> {
     let layout = f(t.layout())?;
     let shape: Dims = t.shape().into();
-    Ok(track(name, t, layout, move |g| put_into_zeros(g, &shape, &f)))
+    Ok(track(name, t, layout, move |g, lead| match lead {
+        0 => put_into_zeros(g, &shape, &f),
+        _ => put_into_zeros(g, &in_front(g, &shape), &in_each_row(&f)),
+    }))
+}
+
+/// `f` of a gradient; in a batch, of each row.
+fn each_row(g: &Tensor, lead: usize, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    if lead == 0 {
+        return f(g);
+    }
+    let rows = (0..g.shape()[0] as i64).map(|i| f(&select(g, 0, i)?)).collect::<Result<Vec<_>>>()?;
+    match rows.first() {
+        Some(_) => super::shape::stack(&rows, 0),
+        None => {
+            let one = f(&Tensor::zeros(&g.shape()[1..], g.dtype(), g.device())?)?;
+            Tensor::zeros(&in_front(g, one.shape()), g.dtype(), g.device())
+        }
+    }
+}
+
+/// The first size of `g`, then `shape`.
+fn in_front(g: &Tensor, shape: &[usize]) -> Dims {
+    g.shape().iter().take(1).chain(shape).copied().collect()
+}
+
+/// A view of every row of a batch.
+fn in_each_row(f: &LayoutFn) -> LayoutFn {
+    let f = f.clone();
+    Arc::new(move |l: &Layout| {
+        let (Some(&n), Some(&step)) = (l.shape().first(), l.strides().first()) else {
+            bail!(Runtime, "a batched gradient has no batch dimension");
+        };
+        let row = f(&Layout::of(&l.shape()[1..], &l.strides()[1..], l.offset()))?;
+        let shape: Dims = std::iter::once(n).chain(row.shape().iter().copied()).collect();
+        let strides: SmallVec<[isize; 6]> =
+            std::iter::once(step).chain(row.strides().iter().copied()).collect();
+        Ok(Layout::of(&shape, &strides, row.offset()))
+    })
 }
 
 /// Zeros of `shape` with `g` written where the view looks; differentiable (the view of it again).
@@ -77,7 +118,7 @@ pub(super) fn put_into_zeros(g: &Tensor, shape: &[usize], f: &LayoutFn) -> Resul
 }
 
 pub fn alias_view(t: &Tensor) -> Tensor {
-    track("AliasBackward0", t, t.layout().clone(), |g| Ok(g.clone()))
+    track("AliasBackward0", t, t.layout().clone(), |g, _| Ok(g.clone()))
 }
 
 pub fn permute(t: &Tensor, dims: &[i64]) -> Result<Tensor> {
@@ -87,12 +128,27 @@ pub fn permute(t: &Tensor, dims: &[i64]) -> Result<Tensor> {
     for (i, d) in dims.iter().enumerate() {
         inverse[(if *d < 0 { *d + n } else { *d }) as usize] = i as i64;
     }
-    Ok(track("PermuteBackward0", t, layout, move |g| permute(g, &inverse)))
+    Ok(track("PermuteBackward0", t, layout, move |g, lead| match lead {
+        0 => permute(g, &inverse),
+        _ => {
+            let behind: SmallVec<[i64; 6]> =
+                std::iter::once(0).chain(inverse.iter().map(|d| d + 1)).collect();
+            permute(g, &behind)
+        }
+    }))
 }
 
 pub fn transpose(t: &Tensor, a: i64, b: i64) -> Result<Tensor> {
     let layout = t.layout().transpose(a, b)?;
-    Ok(track("TransposeBackward0", t, layout, move |g| transpose(g, a, b)))
+    // From the end: that of a batch is in front.
+    let n = t.ndim() as i64;
+    let (a, b) = (if a < 0 { a } else { a - n }, if b < 0 { b } else { b - n });
+    Ok(track(
+        "TransposeBackward0",
+        t,
+        layout,
+        move |g, _| if n == 0 { Ok(g.clone()) } else { transpose(g, a, b) },
+    ))
 }
 
 /// `t.t()`: at most two dimensions.
@@ -102,13 +158,16 @@ pub fn t(x: &Tensor) -> Result<Tensor> {
         return Ok(alias_view(x));
     }
     let layout = x.layout().transpose(0, 1)?;
-    Ok(track("TBackward0", x, layout, t))
+    Ok(track("TBackward0", x, layout, |g, lead| if lead == 0 { t(g) } else { transpose(g, -2, -1) }))
 }
 
 pub fn expand(t: &Tensor, sizes: &[i64]) -> Result<Tensor> {
     let layout = t.layout().expand(sizes)?;
     let shape: Dims = t.shape().into();
-    Ok(track("ExpandBackward0", t, layout, move |g| super::sum_to_size(g, &shape)))
+    Ok(track("ExpandBackward0", t, layout, move |g, lead| match lead {
+        0 => super::sum_to_size(g, &shape),
+        _ => super::reduce::sum_rows_to_size(g, g.shape()[0], &shape),
+    }))
 }
 
 pub fn expand_to(t: &Tensor, shape: &[usize]) -> Result<Tensor> {
@@ -164,9 +223,14 @@ pub fn view(t: &Tensor, sizes: &[i64]) -> Result<Tensor> {
     }
 }
 
+/// The gradient in another shape, that of each row in a batch.
+fn reshape_rows(g: &Tensor, lead: usize, shape: &[usize]) -> Result<Tensor> {
+    if lead == 0 { reshape_to(g, shape) } else { reshape_to(g, &in_front(g, shape)) }
+}
+
 fn view_layout(t: &Tensor, l: Layout) -> Tensor {
-    let shape: SmallVec<[i64; 6]> = t.shape().iter().map(|s| *s as i64).collect();
-    track("ViewBackward0", t, l, move |g| reshape(g, &shape))
+    let shape: Dims = t.shape().into();
+    track("ViewBackward0", t, l, move |g, lead| reshape_rows(g, lead, &shape))
 }
 
 /// `reshape`: a view where possible, else a copy.
@@ -263,7 +327,7 @@ pub fn select(t: &Tensor, dim: i64, index: i64) -> Result<Tensor> {
 pub fn unsqueeze(t: &Tensor, dim: i64) -> Result<Tensor> {
     let d = wrap_dim("unsqueeze", dim, t.ndim() + 1)?;
     let layout = t.layout().unsqueeze(d)?;
-    Ok(track("UnsqueezeBackward0", t, layout, move |g| squeeze(g, Some(&[d as i64]))))
+    Ok(track("UnsqueezeBackward0", t, layout, move |g, lead| squeeze(g, Some(&[(d + lead) as i64]))))
 }
 
 pub fn squeeze(t: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
@@ -282,8 +346,8 @@ pub fn squeeze(t: &Tensor, dims: Option<&[i64]>) -> Result<Tensor> {
             t.layout().squeeze(|d| list.contains(&d))
         }
     };
-    let shape: SmallVec<[i64; 6]> = t.shape().iter().map(|s| *s as i64).collect();
-    Ok(track("SqueezeBackward0", t, layout, move |g| reshape(g, &shape)))
+    let shape: Dims = t.shape().into();
+    Ok(track("SqueezeBackward0", t, layout, move |g, lead| reshape_rows(g, lead, &shape)))
 }
 
 pub fn diagonal(t: &Tensor, offset: i64, dim1: i64, dim2: i64) -> Result<Tensor> {
@@ -298,9 +362,9 @@ pub fn unfold(t: &Tensor, dim: i64, size: i64, step: i64) -> Result<Tensor> {
     ensure!(step > 0, Runtime, "unfold: step is {step} but must be > 0");
     let layout = t.layout().unfold(d, size as usize, step as usize)?;
     let base = Layout::contiguous(t.shape());
-    Ok(track("UnfoldBackward0", t, layout, move |g| {
+    Ok(track("UnfoldBackward0", t, layout, move |g, lead| {
         let view = base.unfold(d, size as usize, step as usize)?;
-        as_strided_backward(g, &base, &view)
+        each_row(g, lead, |g| as_strided_backward(g, &base, &view))
     }))
 }
 
@@ -317,7 +381,9 @@ pub fn as_strided(t: &Tensor, size: &[i64], stride: &[i64], offset: Option<i64>)
     let view = Layout::as_strided(&shape, &strides, offset as usize, t.storage().bytes() / t.dtype().size())?;
     let base = t.layout().clone();
     let v = view.clone();
-    Ok(track("AsStridedBackward0", t, view, move |g| as_strided_backward(g, &base, &v)))
+    Ok(track("AsStridedBackward0", t, view, move |g, lead| {
+        each_row(g, lead, |g| as_strided_backward(g, &base, &v))
+    }))
 }
 
 /// `movedim` for lists of dimensions.

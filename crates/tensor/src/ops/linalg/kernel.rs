@@ -4,7 +4,7 @@
 use super::{batch_of, joined, lockstep, rows_cols};
 use crate::ops;
 use crate::tensor::Tensor;
-use pyrite_core::{DType, Device, Layout, Result, bail, err};
+use pyrite_core::{DType, Device, Layout, Result, bail, err, interrupt};
 use pyrite_cpu::pool;
 use pyrite_linalg::{Failure, Kernels, Mat, Num, Op, Outcome};
 
@@ -126,13 +126,19 @@ pub(super) fn each(
     let ns = flops / 4.0 + 1000.0;
     let least = ((20_000.0 / ns).ceil() as usize).max(1);
     let (chunks, size) = pool::chunks(n, least);
-    pool::parallel(chunks, (ns * n as f64).min(1e18) as u64, &|c| {
-        let slots = &slots;
-        for i in c * size..((c + 1) * size).min(n) {
-            // SAFETY: i < n, and chunks do not overlap.
-            unsafe { *slots.0.add(i) = f(i) };
-        }
-    });
+    let whole = (ns * n as f64).min(1e18) as u64;
+    // What factorisations write to is new (copies, results): a batch can be interrupted between matrices.
+    interrupt::stoppable_if(whole > 1_000_000, || {
+        pool::parallel(chunks, whole, &|c| {
+            let slots = &slots;
+            for i in c * size..((c + 1) * size).min(n) {
+                // SAFETY: i < n, and chunks do not overlap.
+                unsafe { *slots.0.add(i) = f(i) };
+                interrupt::poll();
+            }
+        });
+        Ok(())
+    })?;
     Ok(out)
 }
 
