@@ -124,8 +124,9 @@ fn worker_loop(pool: &'static Pool, parked: &AtomicBool) {
         if Pool::joinable(s, seen) {
             if pool.state.compare_exchange(s, s + 1, AcqRel, Relaxed).is_ok() {
                 seen = s >> 32;
-                // SAFETY: we are inside an open region, so the caller is in `run` and keeps the
-                // closure alive until `done` reaches `joined`, which needs our increment below.
+                // SAFETY: we are inside an open region, so the caller is in `run` and keeps the closure (and
+                // whatever the ticket stands for) alive until `done` reaches `joined`, which needs our
+                // increment below.
                 unsafe {
                     let job = *pool.job.get();
                     let _help = job.ticket.help();
