@@ -14,6 +14,8 @@ pub struct Site {
 pub struct Sites {
     /// Cheap: runs for every recorded operation.
     pub here: fn() -> Site,
+    /// This thread is the library's own: nothing of the program runs in it, unless the binding is called back.
+    pub nowhere: fn(),
     /// `file.py:12 in train`.
     pub describe: fn(Site) -> Option<String>,
 }
@@ -32,6 +34,12 @@ impl Site {
         match SITES.get() {
             Some(s) => (s.here)(),
             None => Site::default(),
+        }
+    }
+    /// Call first in a thread of the library's own that may record operations.
+    pub fn nowhere() {
+        if let Some(s) = SITES.get() {
+            (s.nowhere)();
         }
     }
     pub fn is_known(self) -> bool {

@@ -27,7 +27,6 @@ struct Api {
     code: unsafe extern "C" fn(Object) -> Object,
     lasti: unsafe extern "C" fn(Object) -> c_int,
     back: unsafe extern "C" fn(Object) -> Object,
-    has_gil: unsafe extern "C" fn() -> c_int,
 }
 
 static API: OnceLock<Option<Api>> = OnceLock::new();
@@ -57,9 +56,6 @@ fn load() -> Option<Api> {
             )?),
             back: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object) -> Object>(symbol(
                 c"PyFrame_GetBack",
-            )?),
-            has_gil: std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> c_int>(symbol(
-                c"PyGILState_Check",
             )?),
         })
     }
@@ -105,11 +101,8 @@ fn here() -> Site {
         return site;
     }
     let Some(Some(api)) = API.get() else { return Site::default() };
-    // SAFETY: asks whether this thread holds the GIL; callable from any thread.
-    if unsafe { (api.has_gil)() } != 1 {
-        return Site::default();
-    }
-    // SAFETY: the GIL is held. `frame` lends a reference to the running frame, which outlives this
+    // SAFETY: the GIL is held: operations are recorded in threads of Python, which let go of it in `enter` only (that
+    // set AWAY), and in threads of our own, which called `nowhere`. `frame` lends a reference to the running frame, which outlives this
     // function; `back` gives new references, each released once its successor is known; `code` gives a
     // new reference, released at once (the frame holds another).
     unsafe {
@@ -204,6 +197,11 @@ fn look_up(code: Object, slot: &AtomicUsize) -> Known {
 
 /// The folder of the package, with a slash at the end.
 static PACKAGE: OnceLock<String> = OnceLock::new();
+
+/// See [`Sites`].
+fn nowhere() {
+    AWAY.set(Some(Site::default()));
+}
 
 /// `file.py:12 in train`.
 fn describe(site: Site) -> Option<String> {
@@ -302,7 +300,7 @@ fn _where() -> Option<String> {
 
 pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     let _ = API.set(load());
-    provide(Sites { here, describe });
+    provide(Sites { here, nowhere, describe });
     anomaly::provide(anomaly::Tools { remember, report });
     m.add_function(wrap_pyfunction!(_set_package, m)?)?;
     m.add_function(wrap_pyfunction!(_where, m)?)

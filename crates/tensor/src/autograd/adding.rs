@@ -5,7 +5,7 @@ use super::mode::GradMode;
 use super::node::Grads;
 use crate::ops;
 use crate::tensor::Tensor;
-use pyrite_core::Result;
+use pyrite_core::{Result, interrupt};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Adds a gradient into a node's slot.
@@ -45,6 +45,8 @@ static ADDING: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
 pub(super) fn accumulate(t: &Tensor, g: Tensor, create_graph: bool) -> Result<()> {
     let meta = t.meta_or_new();
     let which = (Arc::as_ptr(meta) as usize >> 6) % ADDING.len();
+    // A signal handler must not find this lock taken by its own thread.
+    let _whole = interrupt::Hold::new();
     let adding = ADDING[which].lock().unwrap_or_else(PoisonError::into_inner);
     // Taken out while we work: the ops below must not meet the tensor's own lock.
     let have = meta.lock().grad.clone();

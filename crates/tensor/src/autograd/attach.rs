@@ -174,6 +174,7 @@ pub(crate) fn set_edge(t: &Tensor, edge: Edge) {
             t.0.meta.set(Arc::new(Meta::with_history(edge)));
         }
         Some(m) => {
+            m.set_storied();
             let old = m.lock().grad_fn.replace(edge);
             m.set_requires(true);
             if let Some(e) = old {

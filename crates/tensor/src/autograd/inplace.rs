@@ -38,7 +38,9 @@ pub fn set_view(view: &Tensor, of: &Tensor) {
         m => m,
     };
     let seen_version = view.storage().version();
-    view.meta_or_new().lock().view = Some(View { base, seen_version, made });
+    let meta = view.meta_or_new();
+    meta.set_storied();
+    meta.lock().view = Some(View { base, seen_version, made });
 }
 
 /// Marks the results of an op that returns several views: they refuse recorded writes, because one
@@ -151,6 +153,7 @@ pub(super) fn grad_fn(t: &Tensor) -> Option<Edge> {
         AsStrided(Lens::new(&base, t)),
     );
     let edge = Edge::new(node, 0);
+    meta.set_storied();
     let mut m = meta.lock();
     let old = m.grad_fn.replace(edge.clone());
     if let Some(v) = &mut m.view {

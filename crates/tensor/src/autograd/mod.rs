@@ -47,6 +47,8 @@ pub trait PostAccumulateHook: Send + Sync {
 pub struct Meta {
     /// Set for leaves that want a gradient and for every tensor with a history.
     requires_grad: AtomicBool,
+    /// It has, or once had, a history or a base: without the lock, nothing else can be told of a leaf.
+    storied: AtomicBool,
     /// Weak pointer to the Python wrapper, owned by `py`: set and cleared with the GIL held.
     pub py: AtomicPtr<c_void>,
     inner: Mutex<Inner>,
@@ -106,6 +108,7 @@ impl Default for Meta {
     fn default() -> Meta {
         Meta {
             requires_grad: AtomicBool::new(false),
+            storied: AtomicBool::new(false),
             py: AtomicPtr::new(std::ptr::null_mut()),
             inner: Mutex::new(Inner::default()),
         }
@@ -120,9 +123,19 @@ impl Meta {
     pub(crate) fn with_history(edge: Edge) -> Meta {
         Meta {
             requires_grad: AtomicBool::new(true),
+            storied: AtomicBool::new(true),
             py: AtomicPtr::new(std::ptr::null_mut()),
             inner: Mutex::new(Inner { grad_fn: Some(edge), ..Inner::default() }),
         }
+    }
+    /// A leaf that was never anything else.
+    #[inline]
+    pub(crate) fn is_plain_leaf(&self) -> bool {
+        self.requires() && !self.storied.load(Ordering::Acquire)
+    }
+    /// Call before it gets a history or a base.
+    pub(crate) fn set_storied(&self) {
+        self.storied.store(true, Ordering::Release);
     }
     pub(crate) fn set_requires(&self, on: bool) {
         self.requires_grad.store(on, Ordering::Release);

@@ -233,6 +233,9 @@ pub fn make<R: Rule + 'static>(
 #[inline(always)]
 fn push_edge(edges: &mut SmallVec<[Option<Edge>; 2]>, t: Option<&Tensor>) {
     let Some((t, meta)) = t.and_then(|t| Some((t, t.meta()?))) else { return edges.push(None) };
+    if meta.is_plain_leaf() {
+        return edges.push(Some(Edge { to: Target::Leaf(t.clone()), nr: 0 }));
+    }
     if meta.requires() {
         let m = meta.lock();
         match (&m.view, &m.grad_fn) {
@@ -301,6 +304,10 @@ thread_local! {
 /// Drops a node from a loop instead of from the stack: a chain of a million nodes unwinds flat.
 pub(super) fn drop_later(node: Arc<Node>) {
     if Arc::strong_count(&node) > 1 {
+        return;
+    }
+    // One that leads to leaves only has nothing to unwind.
+    if !node.edges().iter().flatten().any(|e| matches!(e.to, Target::Node(_))) {
         return;
     }
     let mut slot = Some(node);

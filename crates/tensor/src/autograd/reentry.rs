@@ -4,7 +4,7 @@
 
 use super::mode;
 use crate::check_interrupt;
-use pyrite_core::{Kind, Result, bail, ensure};
+use pyrite_core::{Kind, Result, Site, bail, ensure};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,6 +86,7 @@ fn elsewhere<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let spawned = thread::Builder::new().name("pyrite-backward".into()).stack_size(STACK).spawn_scoped(
             scope,
             move || {
+                Site::nowhere();
                 CHAIN.set(Some((before + 1, inner)));
                 mode::restore(modes);
                 let r = enter(f);

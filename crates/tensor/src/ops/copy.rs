@@ -6,7 +6,7 @@ use crate::op;
 use crate::registry::{Op, Value};
 use crate::tensor::{MemoryFormat, Tensor, backend};
 use pyrite_core::layout::contiguous_strides;
-use pyrite_core::{DType, Device, Layout, Result, Scalar, ensure};
+use pyrite_core::{DType, Device, Layout, Result, Scalar, ensure, interrupt};
 use smallvec::smallvec;
 
 /// `dst = src` without history or version: shapes broadcast, dtypes convert, devices may differ.
@@ -57,7 +57,7 @@ pub fn clone_format(t: &Tensor, format: MemoryFormat) -> Result<Tensor> {
         MemoryFormat::Preserve => t.empty_like_with(t.dtype())?,
         f => Tensor::empty_format(t.shape(), t.dtype(), t.device(), f)?,
     };
-    copy_raw(&y, t)?;
+    interrupt::stoppable_if(t.numel() > 1 << 22, || copy_raw(&y, t))?;
     if needs_grad(&[t]) {
         autograd::attach_any("CloneBackward0", &[t], &[&y], &[], |cx| Ok(smallvec![Some(cx.grad(0)?)]));
     }
