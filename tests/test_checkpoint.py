@@ -245,3 +245,24 @@ def test_reentrant_refuses_a_backward_for_some_inputs_only():
         torch.autograd.backward(run(), inputs=[x])
     run().backward()
     assert torch.equal(w.grad, torch.ones(3)) and torch.equal(x.grad, torch.ones(3))
+
+
+@pytest.mark.parametrize("how", ["Tensor.backward", "autograd.backward", "autograd.grad", "nested"])
+def test_reentrant_checkpoints_refuse_a_backward_for_some_inputs(how):
+    x, w = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    y = checkpoint(lambda t: t * w, x, use_reentrant=True).sum()
+    runs = {
+        "Tensor.backward": lambda: y.backward(inputs=[x]),
+        "autograd.backward": lambda: torch.autograd.backward(y, inputs=[x]),
+        "autograd.grad": lambda: torch.autograd.grad(y, x),
+    }
+    if how == "nested":
+        z = x * 1
+        z.register_hook(lambda g: y.backward())
+        runs[how] = lambda: torch.autograd.grad(z.sum(), x)
+    with pytest.raises(RuntimeError, match="use_reentrant=True"):
+        runs[how]()
+    assert w.grad is None
+    y = checkpoint(lambda t: t * w, x, use_reentrant=True).sum()
+    y.backward()
+    assert w.grad.tolist() == [1, 1]

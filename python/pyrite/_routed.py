@@ -33,6 +33,35 @@ _ASKING = {
 }  # fmt: skip
 
 
+class _Access:
+    """What a class or mode is asked about: `Tensor.shape.__get__`, which asks the others when it is called."""
+
+    __slots__ = ("original",)
+
+    def __init__(self, original):
+        self.original = original
+
+    @property
+    def __name__(self):
+        return self.original.__name__
+
+    @property
+    def __self__(self):
+        return self.original.__self__
+
+    def __call__(self, obj, *args):
+        return _C._routed(obj, self, self.original, obj, *args)
+
+    def __eq__(self, other):
+        return self.original == (other.original if isinstance(other, _Access) else other)
+
+    def __hash__(self):
+        return hash(self.original)
+
+    def __repr__(self):
+        return repr(self.original)
+
+
 class _Attribute:
     """Stands in for a getter (and setter): `Tensor.shape.__get__` is what the class is asked about."""
 
@@ -44,13 +73,13 @@ class _Attribute:
     def __get__(self, obj, cls=None):
         if obj is None:
             return self.original
-        return _C._routed(obj, self.original.__get__, obj)
+        return _Access(self.original.__get__)(obj)
 
     def __set__(self, obj, value):
-        _C._routed(obj, self.original.__set__, obj, value)
+        _Access(self.original.__set__)(obj, value)
 
     def __delete__(self, obj):
-        _C._routed(obj, self.original.__delete__, obj)
+        _Access(self.original.__delete__)(obj)
 
 
 class _Method:
@@ -67,7 +96,7 @@ class _Method:
         original = self.original
 
         def bound(*args, **kwargs):
-            return _C._routed(obj, original, obj, *args, **kwargs)
+            return _C._routed(obj, original, original, obj, *args, **kwargs)
 
         bound.__name__, bound.__doc__, bound.__self__ = original.__name__, original.__doc__, obj
         return bound

@@ -1,9 +1,9 @@
 //! Attributes of tensors and the methods that ask about a tensor rather than compute with it.
 
 use crate::args;
-use crate::bind::scalar_object;
 use crate::enter::{Work, enter};
 use crate::error::IntoPy;
+use crate::results::scalar_object;
 use crate::tensor::{self, PyTensor, get, wrap, wrap_lasting};
 use crate::types::{
     PyDType, PyDevice, PyLayout, PyMemoryFormat, device_object, dtype_object, size_object, strided,

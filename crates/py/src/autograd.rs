@@ -191,6 +191,12 @@ fn _backward_id() -> u64 {
     runs::current_run()
 }
 
+/// Is the backward that is running in this thread for some inputs only?
+#[pyfunction]
+fn _backward_is_partial() -> bool {
+    runs::is_partial()
+}
+
 /// While on, backward passes note what takes part in them.
 #[pyfunction]
 fn _note_reached(on: bool) {
@@ -270,6 +276,7 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(is_inference_mode_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_edge_of, m)?)?;
     m.add_function(wrap_pyfunction!(_backward_id, m)?)?;
+    m.add_function(wrap_pyfunction!(_backward_is_partial, m)?)?;
     m.add_function(wrap_pyfunction!(_note_reached, m)?)?;
     m.add_function(wrap_pyfunction!(_count_reached, m)?)?;
     m.add_function(wrap_pyfunction!(_checks, m)?)?;

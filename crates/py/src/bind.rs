@@ -2,16 +2,17 @@
 //! methods are method descriptors, each with its own C entry point (an instance of `entry`), because
 //! a descriptor passes no closure and a plain `__get__` object would cost an allocation per call.
 
-use crate::args::{self, Given, Misfit, Obj, Values, walk};
+use crate::args::{Given, Misfit, Values, walk};
 use crate::enter::{Work, enter};
 use crate::entry::entries;
 use crate::error::IntoPy;
+use crate::misfit::misfit;
 use crate::nans;
 use crate::outs::{adapt_factory, give_out, out_tensors};
 use crate::overrides;
-use crate::signature::{self, Parsed, Ty};
+use crate::results::value_object;
+use crate::signature::{self, Parsed};
 use crate::tensor::{self, PyTensor, wrap};
-use crate::types::dtype_object;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -141,7 +142,7 @@ fn call(e: &'static Entry, given: &Given) -> PyResult<*mut ffi::PyObject> {
             Some(m) => why = why.or(Some(m)),
         }
     }
-    let Some(sig) = fitting else { return Err(misfit(e, given, why, has_out)) };
+    let Some(sig) = fitting else { return Err(misfit(e.name, &e.sigs, given, why, has_out)) };
     let mut extras =
         if e.factory && given.names.is_some() { Extras::read(e, sig, given)? } else { Extras::default() };
     let outs = match out {
@@ -361,139 +362,6 @@ fn first_object<'py>(e: &Entry, given: &Given<'_, 'py>) -> Option<Bound<'py, PyT
         None => given.keyword(e.sigs[0].params.first()?.name)?,
     };
     o.cast::<PyTensor>().ok().map(|t| t.to_owned())
-}
-
-/// Any result that is not the receiver.
-pub fn value_object(py: Python, v: Value) -> PyResult<*mut ffi::PyObject> {
-    Ok(match v {
-        Value::Tensor(t) => wrap(py, t)?.into_ptr(),
-        Value::None | Value::Receiver => py.None().into_ptr(),
-        Value::Tuple(l) => tensor::wrap_all(py, l)?.into_ptr(),
-        Value::Named(name, fields, l) => named(py, name, fields, &tensor::wrap_all(py, l)?)?.into_ptr(),
-        Value::Number(s) => scalar_object(py, s)?.into_ptr(),
-        Value::Bool(b) => b.into_pyobject(py)?.to_owned().into_any().into_ptr(),
-        Value::Int(i) => i.into_pyobject(py)?.into_any().into_ptr(),
-        Value::Ints(l) => PyTuple::new(py, l)?.into_ptr(),
-        Value::DType(d) => dtype_object(py, d)?.into_ptr(),
-    })
-}
-
-/// A Python number.
-pub fn scalar_object(py: Python<'_>, s: Scalar) -> PyResult<Bound<'_, PyAny>> {
-    Ok(match s {
-        Scalar::Bool(b) => b.into_pyobject(py)?.to_owned().into_any(),
-        Scalar::Int(i) => i.into_pyobject(py)?.into_any(),
-        Scalar::UInt(i) => i.into_pyobject(py)?.into_any(),
-        Scalar::Float(f) => f.into_pyobject(py)?.into_any(),
-        Scalar::Complex(re, im) => pyo3::types::PyComplex::from_doubles(py, re, im).into_any(),
-    })
-}
-
-/// A named tuple such as `torch.return_types.max(values=..., indices=...)`.
-pub fn named<'py>(
-    py: Python<'py>,
-    name: &'static str,
-    fields: &[&str],
-    items: &Bound<'py, PyTuple>,
-) -> PyResult<Bound<'py, PyAny>> {
-    static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    const SOURCE: &std::ffi::CStr = c"
-from collections import namedtuple
-
-def make(name, fields):
-    class Result(namedtuple(name, fields)):
-        __slots__ = ()
-        def __repr__(self):
-            rows = ',\\n'.join(f'{k}={v!r}' for k, v in zip(self._fields, self))
-            return f'torch.return_types.{name}(\\n{rows})'
-    Result.__name__ = Result.__qualname__ = name
-    Result.__module__ = 'pyrite.return_types'
-    return Result
-";
-    let cache = CLASSES.get_or_try_init(py, || {
-        let scope = PyDict::new(py);
-        scope.set_item("__builtins__", py.import("builtins")?)?;
-        scope.set_item("__name__", "pyrite._C")?;
-        py.run(SOURCE, Some(&scope), Some(&scope))?;
-        Ok::<_, PyErr>(scope.unbind())
-    })?;
-    let cache = cache.bind(py);
-    let key = format!("{name}|{}", fields.join(","));
-    let class = match cache.get_item(&key)? {
-        Some(c) => c,
-        None => {
-            let Some(make) = cache.get_item("make")? else {
-                return tensor::runtime("named results are not set up");
-            };
-            let class = make.call1((name, fields.to_vec()))?;
-            cache.set_item(&key, &class)?;
-            class
-        }
-    };
-    class.call1(items)
-}
-
-// ---- errors -------------------------------------------------------------------------------------
-
-fn type_name(o: Obj) -> String {
-    o.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string())
-}
-
-/// The TypeError of a call that fits no overload.
-#[cold]
-fn misfit(e: &Entry, given: &Given, why: Option<Misfit>, has_out: bool) -> PyErr {
-    let method = given.receiver.is_some();
-    // The forms with a number in front are of interest only to who gives one there.
-    let number = given.positional() > 0 && matches!(args::number(given.at(0)), Ok(Some(_)));
-    let in_front = |s: &&Parsed| s.params.first().is_some_and(|p| p.ty == Ty::Number && p.name == "input");
-    let sigs: Vec<&Parsed> = e.sigs.iter().filter(|s| number && !method || !in_front(s)).collect();
-    let valid: Vec<String> = sigs.iter().map(|s| format!(" * {}", s.show(method))).collect();
-    let name = e.name;
-    if let [sig] = sigs[..] {
-        let text = match why {
-            Some(Misfit::TooMany) => {
-                let most = sig.positional - method as usize;
-                format!(
-                    "{name}() takes {most} positional argument{} but {} were given",
-                    if most == 1 { "" } else { "s" },
-                    given.nargs
-                )
-            }
-            Some(Misfit::Missing(i)) => {
-                format!("{name}() missing 1 required positional argument: \"{}\"", sig.params[i].name)
-            }
-            Some(Misfit::Type(i, at)) => {
-                let p = &sig.params[i];
-                let (place, got) = if at == usize::MAX {
-                    (String::new(), given.keyword(p.name).map_or_else(|| "another type".into(), type_name))
-                } else {
-                    (format!(" (position {})", at + 1 - method as usize), type_name(given.at(at)))
-                };
-                format!("{name}(): argument '{}'{place} must be {}, not {got}", p.name, p.ty.describe())
-            }
-            Some(Misfit::Twice(i)) => {
-                format!("{name}() got multiple values for argument '{}'", sig.params[i].name)
-            }
-            Some(Misfit::Unknown(k)) => {
-                let key = given.key(k).and_then(args::text).unwrap_or("?").to_owned();
-                let hint = if key == "out" && !has_out { " (this function takes no out=)" } else { "" };
-                format!("{name}() got an unexpected keyword argument '{key}'{hint}")
-            }
-            None => format!("{name}() received invalid arguments"),
-        };
-        return PyTypeError::new_err(format!("{text}; the valid signature is\n{}", valid.join("\n")));
-    }
-    let mut got: Vec<String> = (0..given.nargs).map(|i| type_name(given.obj(i))).collect();
-    for k in 0..given.keywords() {
-        if let Some(key) = given.key(k).and_then(args::text) {
-            got.push(format!("{key}={}", type_name(given.obj(given.nargs + k))));
-        }
-    }
-    PyTypeError::new_err(format!(
-        "{name}() received an invalid combination of arguments - got ({}), but expected one of:\n{}",
-        got.join(", "),
-        valid.join("\n")
-    ))
 }
 
 // ---- registration -------------------------------------------------------------------------------

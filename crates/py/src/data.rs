@@ -1,11 +1,10 @@
-//! Tensors from Python data and back: `tensor`, `as_tensor`, `asarray`, the legacy constructors,
-//! `tolist`. The dtype is inferred as PyTorch does.
+//! Tensors from Python data and back: `tensor`, `as_tensor`, `asarray`, `tolist`, pickling. The dtype is inferred as PyTorch does.
 
 use crate::args::{self, number};
-use crate::bind::scalar_object;
 use crate::enter::{Work, enter};
 use crate::error::IntoPy;
 use crate::interop;
+use crate::results::scalar_object;
 use crate::tensor::{self, PyTensor, get, wrap};
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -17,7 +16,7 @@ use pyrite_tensor::{MemoryFormat, Tensor, ops};
 /// Nesting deeper than this is an error (PyTorch's limit).
 const MAX_DIMS: usize = 64;
 
-fn is_sequence(o: &Bound<PyAny>) -> bool {
+pub fn is_sequence(o: &Bound<PyAny>) -> bool {
     if o.is_instance_of::<PyList>() || o.is_instance_of::<PyTuple>() {
         return true;
     }
@@ -431,92 +430,6 @@ pub fn asarray<'py>(
     Ok(t)
 }
 
-/// `Tensor(2, 3)`, `Tensor([1, 2])`, `Tensor(other)`, `Tensor()`: the constructors of old.
-pub fn legacy_new(
-    py: Python,
-    name: &str,
-    d: DType,
-    a: &Bound<PyTuple>,
-    kwargs: Option<&Bound<PyDict>>,
-) -> PyResult<Tensor> {
-    let mut device = default_device();
-    for (k, o) in kwargs.into_iter().flat_map(|k| k.iter()) {
-        match k.cast::<PyString>()?.to_str()? {
-            "device" => device = args::device_arg(name, Some(&o))?.unwrap_or(device),
-            other => {
-                return Err(PyTypeError::new_err(format!(
-                    "{name}() got an unexpected keyword argument '{other}'"
-                )));
-            }
-        }
-    }
-    if a.is_empty() {
-        return Tensor::empty(&[0], d, device).py(py);
-    }
-    let first = a.get_item(0)?;
-    if a.len() == 1 {
-        if let Some(t) = get(&first) {
-            if t.dtype() == d && t.device() == device {
-                return Ok(t.alias());
-            }
-            return Err(PyTypeError::new_err(format!(
-                "{name}(): expected a tensor of {d} on {device} (got {} on {})",
-                t.dtype(),
-                t.device()
-            )));
-        }
-        let is_size = first.is_instance(crate::types::size_class(py)?)?;
-        if !is_size
-            && (is_sequence(&first) || first.hasattr("__array_interface__")?)
-            && number(first.as_borrowed())?.is_none()
-        {
-            return from_object(&first, Some(d), Some(device));
-        }
-    }
-    let sizes =
-        if a.len() == 1 { args::ints(first.as_borrowed())? } else { args::ints(a.as_any().as_borrowed())? };
-    match sizes {
-        Some(list) => {
-            let shape = pyrite_core::layout::checked_shape(name, &list).py(py)?;
-            Tensor::empty(&shape, d, device).py(py)
-        }
-        None => Err(PyTypeError::new_err(format!(
-            "new(): data must be a sequence (got {})",
-            first.get_type().name()?
-        ))),
-    }
-}
-
-/// The class of `FloatTensor`, `LongTensor`, ...: calling it makes a tensor of its dtype.
-#[pyclass(frozen, name = "tensortype", module = "pyrite")]
-pub struct TypedTensor {
-    name: &'static str,
-    dtype: DType,
-}
-
-#[pymethods]
-impl TypedTensor {
-    #[pyo3(signature = (*args, **kwargs))]
-    fn __call__<'py>(
-        &self,
-        py: Python<'py>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyTensor>> {
-        wrap(py, legacy_new(py, self.name, self.dtype, args, kwargs)?)
-    }
-    fn __instancecheck__(&self, o: &Bound<PyAny>) -> bool {
-        get(o).is_some_and(|t| t.dtype() == self.dtype && !t.device().is_cuda())
-    }
-    #[getter]
-    fn dtype(&self, py: Python) -> PyResult<Py<crate::types::PyDType>> {
-        crate::types::dtype_object(py, self.dtype)
-    }
-    fn __repr__(&self) -> String {
-        format!("<class 'torch.{}'>", self.name)
-    }
-}
-
 /// Rebuilds a pickled tensor.
 #[pyfunction]
 pub fn _rebuild<'py>(
@@ -642,19 +555,5 @@ pub fn register(m: &Bound<PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(as_tensor, m)?)?;
     m.add_function(wrap_pyfunction!(asarray, m)?)?;
     m.add_function(wrap_pyfunction!(_rebuild, m)?)?;
-    for (name, dtype) in [
-        ("FloatTensor", DType::F32),
-        ("DoubleTensor", DType::F64),
-        ("HalfTensor", DType::F16),
-        ("BFloat16Tensor", DType::BF16),
-        ("LongTensor", DType::I64),
-        ("IntTensor", DType::I32),
-        ("ShortTensor", DType::I16),
-        ("CharTensor", DType::I8),
-        ("ByteTensor", DType::U8),
-        ("BoolTensor", DType::Bool),
-    ] {
-        m.add(name, TypedTensor { name, dtype })?;
-    }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! `out=` on the Python side: which tensors it names, what it means for factories, and what a call gives back.
 
 use crate::args::{Obj, Values};
-use crate::bind::{Extras, named};
+use crate::bind::Extras;
 use crate::error::IntoPy;
+use crate::results::named;
 use crate::signature::Parsed;
 use crate::tensor::{self, PyTensor};
 use pyo3::exceptions::PyTypeError;

@@ -267,12 +267,13 @@ pub fn subclassed(class: &Bound<PyType>) -> PyResult<()> {
     Ok(())
 }
 
-/// An attribute or method of a tensor whose class may answer, or under a mode: asks, then calls `func` itself.
+/// An attribute or method of a tensor whose class may answer, or under a mode: asks about `func`, then calls `original`.
 #[pyfunction]
-#[pyo3(signature = (obj, func, *args, **kwargs))]
+#[pyo3(signature = (obj, func, original, *args, **kwargs))]
 fn _routed<'py>(
     obj: &Bound<'py, PyAny>,
     func: &Bound<'py, PyAny>,
+    original: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -281,7 +282,7 @@ fn _routed<'py>(
     if !batched && let Some(r) = ask(func, args, kwargs, false)? {
         return Ok(r);
     }
-    func.call(args, kwargs)
+    original.call(args, kwargs)
 }
 
 /// As [`_routed`] for a function written in Python.

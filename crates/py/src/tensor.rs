@@ -245,7 +245,7 @@ impl PyTensor {
         if let Some(t) = HANDOVER.with(|h| h.take()) {
             return Ok(PyTensor::new(t));
         }
-        crate::data::legacy_new(cls.py(), "Tensor", pyrite_core::DType::default_float(), args, kwargs)
+        crate::legacy::legacy_new(cls.py(), "Tensor", pyrite_core::DType::default_float(), args, kwargs)
             .map(PyTensor::new)
     }
 

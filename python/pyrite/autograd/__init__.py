@@ -1,7 +1,5 @@
 """Gradients: `backward`, `grad`, the recording switches, and numerical checks."""
 
-import threading
-
 from .. import _C
 from .anomaly_mode import (
     debug_nans,
@@ -77,15 +75,6 @@ def _grad_tuple(outputs, grads, op):
     return tuple(filled)
 
 
-class _Run(threading.local):
-    """Whether this thread's backward is for some inputs only: re-entrant checkpoints refuse that."""
-
-    partial = False
-
-
-_run = _Run()
-
-
 def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, inputs=None):
     """Sums gradients of ``tensors`` into the ``.grad`` of the leaves they depend on.
 
@@ -106,11 +95,7 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
             raise RuntimeError("backward: `inputs` argument to `backward()` cannot be empty.")
     grads = _grad_tuple(tensors, grad_tensors, "backward")
     retain = create_graph if retain_graph is None else retain_graph
-    before, _run.partial = _run.partial, inputs is not None
-    try:
-        _C._backward(tensors, grads, retain, create_graph, inputs, True)
-    finally:
-        _run.partial = before
+    _C._backward(tensors, grads, retain, create_graph, inputs, True)
 
 
 def grad(
@@ -165,11 +150,7 @@ def grad(
         return result
     # (A batch of gradients is checked by the engine.)
     grads = given if is_grads_batched else _grad_tuple(outputs, grad_outputs, "grad")
-    before, _run.partial = _run.partial, True
-    try:
-        result = _C._grad(outputs, grads, inputs, retain, create_graph, allow_unused, is_grads_batched)
-    finally:
-        _run.partial = before
+    result = _C._grad(outputs, grads, inputs, retain, create_graph, allow_unused, is_grads_batched)
     if materialize_grads:
         return tuple(_C.zeros_like(x) if g is None else g for g, x in zip(result, inputs))
     return tuple(result)

@@ -11,7 +11,6 @@ import enum
 import warnings
 
 from .. import _C
-from ..autograd import _run
 from ..autograd import backward as _backward
 from ..autograd.function import Function
 from ..autograd.grad_mode import enable_grad, no_grad
@@ -371,7 +370,7 @@ class _Reentrant(Function):
 
     @staticmethod
     def backward(ctx, *grads):
-        if _run.partial:
+        if _C._backward_is_partial():
             # The backward inside would fill .grad of whatever the function uses, which nobody asked for.
             raise RuntimeError(
                 "When use_reentrant=True, torch.utils.checkpoint is incompatible with .grad() or passing an `inputs` "

@@ -227,7 +227,7 @@ pub(super) fn run(roots: SmallVec<[(Edge, Tensor); 1]>, opts: &Options) -> Resul
         plan.mark();
     }
     let all = opts.inputs.is_none();
-    let _run = InRun::new(|| {
+    let _run = InRun::new(!all, || {
         let takes = |s: &&Step| all || s.captured || s.leads;
         plan.steps.iter().filter(takes).filter_map(|s| s.target.as_ref().map(Target::key)).collect()
     });

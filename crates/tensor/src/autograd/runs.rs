@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// The run this thread is in: its number, and what takes part in it if somebody wants to know.
 struct Run {
     id: u64,
+    /// It is for some inputs only, or inside one that is.
+    partial: bool,
     reached: Option<HashSet<usize>>,
 }
 
@@ -21,6 +23,11 @@ static CURIOUS: AtomicUsize = AtomicUsize::new(0);
 /// The number of the backward that runs in this thread (the innermost); 0: none.
 pub fn current_run() -> u64 {
     RUNS.with_borrow(|r| r.last().map_or(0, |r| r.id))
+}
+
+/// Is the backward that runs in this thread for some inputs only? (Re-entrant checkpoints refuse that.)
+pub fn is_partial() -> bool {
+    RUNS.with_borrow(|r| r.last().is_some_and(|r| r.partial))
 }
 
 /// While somebody is curious, runs note what takes part in them. `true` begins, `false` ends it.
@@ -43,11 +50,14 @@ pub(super) struct InRun;
 
 impl InRun {
     /// `reached`: the keys of the targets that take part.
-    pub fn new(reached: impl FnOnce() -> HashSet<usize>) -> InRun {
+    pub fn new(partial: bool, reached: impl FnOnce() -> HashSet<usize>) -> InRun {
         let curious = CURIOUS.load(Ordering::Relaxed) > 0;
         let reached = curious.then(reached);
         let id = NEXT_RUN.fetch_add(1, Ordering::Relaxed);
-        RUNS.with_borrow_mut(|r| r.push(Run { id, reached }));
+        RUNS.with_borrow_mut(|r| {
+            let partial = partial || r.last().is_some_and(|outer| outer.partial);
+            r.push(Run { id, partial, reached });
+        });
         InRun
     }
 }
