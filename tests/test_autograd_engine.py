@@ -55,7 +55,7 @@ def test_inputs():
     assert w.grad.item() == 2 * 6 * 2
     with pytest.raises(RuntimeError, match="cannot be empty"):
         y.backward(inputs=[])
-    with pytest.raises((RuntimeError, ValueError), match=r"non-empty|requires? grad"):
+    with pytest.raises((RuntimeError, ValueError), match="cannot be empty"):
         torch.autograd.grad(y, [])
 
 

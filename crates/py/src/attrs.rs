@@ -1,7 +1,7 @@
 //! Attributes of tensors and the methods that ask about a tensor rather than compute with it.
 
 use crate::args;
-use crate::enter::{Work, enter};
+use crate::enter::{self, Work, enter};
 use crate::error::IntoPy;
 use crate::results::scalar_object;
 use crate::tensor::{self, PyTensor, get, wrap, wrap_lasting};
@@ -16,6 +16,8 @@ use pyrite_core::Scalar;
 use pyrite_tensor::autograd::mode;
 use pyrite_tensor::ops;
 use pyrite_tensor::{MemoryFormat, Tensor, fmt};
+
+const NOT_A_LEAF: &str = "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use .retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf Tensor instead.";
 
 fn this(slf: &Bound<PyTensor>) -> Tensor {
     slf.get().tensor(slf.py())
@@ -202,7 +204,12 @@ impl PyTensor {
     }
     #[getter]
     fn grad<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
-        this(slf).grad().map(|g| wrap_lasting(slf.py(), g)).transpose()
+        let t = this(slf);
+        let g = t.grad();
+        if g.is_none() && t.grad_fn().is_some() && !t.retains_grad() {
+            enter::warn(NOT_A_LEAF).py(slf.py())?;
+        }
+        g.map(|g| wrap_lasting(slf.py(), g)).transpose()
     }
     #[setter]
     fn set_grad(slf: &Bound<Self>, value: Option<&Bound<PyAny>>) -> PyResult<()> {

@@ -122,7 +122,7 @@ fn _backward(
         Some(i) => {
             let edges = edges_of("backward", "inputs", i, false)?;
             if edges.is_empty() {
-                return Err(PyRuntimeError::new_err("'inputs' argument to backward() cannot be empty."));
+                return Err(PyRuntimeError::new_err("`inputs` argument to `backward()` cannot be empty."));
             }
             // As PyTorch: an input with a history keeps its gradient as after `retain_grad()`.
             let one = get(i).map(|t| vec![t]);
@@ -163,17 +163,19 @@ fn _grad<'py>(
     let roots = edges_of("grad", "outputs", outputs, true)?;
     let inputs = edges_of("grad", "inputs", inputs, false)?;
     if inputs.is_empty() {
-        return Err(pyo3::exceptions::PyValueError::new_err("grad requires non-empty inputs."));
+        return Err(PyRuntimeError::new_err("`inputs` argument to `grad()` cannot be empty."));
     }
     let grads = optional_tensors("grad", "grad_outputs", grads)?;
     let got = enter(py, Work::Long, move || {
         let how = How { grads: &grads, keep_graph: retain_graph, create_graph, batched, op: "grad" };
         from_edges(&roots, &how, Some(&inputs), false)
     })?;
-    if !allow_unused && got.iter().any(Option::is_none) {
-        return Err(PyRuntimeError::new_err(
-            "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.",
-        ));
+    if let Some(i) = got.iter().position(Option::is_none)
+        && !allow_unused
+    {
+        return Err(PyRuntimeError::new_err(format!(
+            "The differentiated Tensor at index {i} appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior."
+        )));
     }
     let items = got
         .into_iter()

@@ -87,7 +87,7 @@ pub fn grads_from(what: &str, r: &Bound<PyAny>) -> PyResult<Grads> {
         }
         match tensor::get(o) {
             Some(t) => ops::lazy::resolve(&t).py(o.py()).map(Some),
-            None => Err(PyTypeError::new_err(format!(
+            None => Err(PyRuntimeError::new_err(format!(
                 "{what}: expected Variable or None (got {})",
                 o.get_type().name()?
             ))),

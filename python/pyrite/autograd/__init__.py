@@ -67,9 +67,10 @@ def _grad_tuple(outputs, grads, op):
             filled.append(grad)
         else:
             if tuple(grad.shape) != tuple(out.shape):
+                i = len(filled)
                 raise RuntimeError(
-                    f"Mismatch in shape: {op}: a gradient of shape {tuple(grad.shape)} for an output of shape "
-                    f"{tuple(out.shape)}"
+                    f"Mismatch in shape: grad_output[{i}] has a shape of {grad.shape} and output[{i}] has a shape of "
+                    f"{out.shape}."
                 )
             filled.append(grad)
     return tuple(filled)
@@ -92,7 +93,7 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
     if inputs is not None:
         inputs = _as_tuple(inputs)
         if not inputs:
-            raise RuntimeError("backward: `inputs` argument to `backward()` cannot be empty.")
+            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     grads = _grad_tuple(tensors, grad_tensors, "backward")
     retain = create_graph if retain_graph is None else retain_graph
     _C._backward(tensors, grads, retain, create_graph, inputs, True)
@@ -141,9 +142,10 @@ def grad(
         }
         result = batched_grad(outputs, inputs, seeds, options, grad)
         if not allow_unused and any(g is None for g in result):
+            i = next(i for i, g in enumerate(result) if g is None)
             raise RuntimeError(
-                "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
-                "this is the desired behavior."
+                f"The differentiated Tensor at index {i} appears to not have been used in the graph. Set "
+                "allow_unused=True if this is the desired behavior."
             )
         if materialize_grads:
             return tuple(_C.zeros_like(x) if g is None else g for g, x in zip(result, inputs))

@@ -131,6 +131,11 @@ def make_dual(tensor, tangent, *, level=None):
     """
     level_id = _level_id(level, "Trying to create a dual Tensor")
     _check_pair(tensor, tangent)
+    if _unpack(tensor, level_id)[1] is not None:
+        raise RuntimeError(
+            "Making a dual Tensor based on a Tensor that already has a forward gradient at the same level "
+            f"{_stack().index(level_id)} is not supported."
+        )
     return _make(tensor, tangent, level_id)
 
 

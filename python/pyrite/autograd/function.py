@@ -1,6 +1,7 @@
 """`Function`: differentiable operations written in Python, with their own forward and backward."""
 
 import functools
+import warnings
 
 from .. import _C
 from .grad_mode import no_grad
@@ -99,9 +100,11 @@ class Function:
     """
 
     def __init__(self, *args, **kwargs):
-        raise RuntimeError(
+        warnings.warn(
             f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should "
-            "invoke them on the class itself. Instantiating an autograd function will raise an error in the future."
+            "invoke them on the class itself. Instantiating an autograd function will raise an error in the future.",
+            DeprecationWarning,
+            stacklevel=2,
         )
 
     @staticmethod
@@ -184,6 +187,11 @@ class Function:
                 names = names[1:]
             bound = dict(zip(names, args), **kwargs)
             args = tuple(bound[n] for n in names if n in bound)
+        if cls.setup_context is not Function.setup_context and getattr(cls.forward, "__defaults__", None):
+            # `setup_context` sees all arguments, those that were left out as well.
+            missing = cls.forward.__code__.co_argcount - len(args)
+            if 0 < missing <= len(cls.forward.__defaults__):
+                args = (*args, *cls.forward.__defaults__[-missing:])
         if any(hasattr(a, "_batched_value") for a in args):
             from .._batching import apply_function
 

@@ -256,16 +256,16 @@ impl Tensor {
             ensure!(
                 g.shape() == self.shape(),
                 Runtime,
-                "assigned grad has data of a different size: the tensor has shape {:?}, the grad {:?}",
-                self.shape(),
-                g.shape()
+                "attempting to assign a gradient of size '{:?}' to a tensor of size '{:?}'. Please ensure that the gradient and the tensor are the same size",
+                g.shape(),
+                self.shape()
             );
             ensure!(
                 g.dtype() == self.dtype(),
                 Runtime,
-                "assigned grad has data of a different type: the tensor has dtype {}, the grad {}",
-                self.dtype(),
-                g.dtype()
+                "attempting to assign a gradient with dtype '{}' to a tensor of dtype '{}'. The gradient must match the tensor's dtype",
+                g.dtype(),
+                self.dtype()
             );
             ensure!(
                 g.device() == self.device(),

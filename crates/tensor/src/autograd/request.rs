@@ -20,7 +20,7 @@ pub fn backward(
     let inputs = match inputs {
         None => None,
         Some(list) => {
-            ensure!(!list.is_empty(), Runtime, "'inputs' argument to backward() cannot be empty.");
+            ensure!(!list.is_empty(), Runtime, "`inputs` argument to `backward()` cannot be empty.");
             for t in list {
                 // As PyTorch: an input with a history keeps its gradient as after `retain_grad()`.
                 if t.requires_grad() {
@@ -42,7 +42,7 @@ pub fn grad(
     keep_graph: bool,
     create_graph: bool,
 ) -> Result<Vec<Option<Tensor>>> {
-    ensure!(!inputs.is_empty(), Value, "grad requires non-empty inputs.");
+    ensure!(!inputs.is_empty(), Runtime, "`inputs` argument to `grad()` cannot be empty.");
     let how = How { grads, keep_graph, create_graph, batched: false, op: "grad" };
     from_edges(&output_edges(outputs)?, &how, Some(&input_edges(inputs)?), false)
 }
@@ -133,7 +133,7 @@ fn roots(how: &How, outputs: &[Edge]) -> Result<SmallVec<[(Edge, Tensor); 1]>> {
                 ensure!(
                     how.batched || g.shape() == shape,
                     Runtime,
-                    "Mismatch in shape: grad_output[{i}] has a shape of {:?} and output[{i}] has a shape of {:?}.",
+                    "Mismatch in shape: grad_output[{i}] has a shape of torch.Size({:?}) and output[{i}] has a shape of torch.Size({:?}).",
                     g.shape(),
                     shape
                 );
