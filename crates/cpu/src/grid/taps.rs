@@ -157,7 +157,7 @@ impl<T: Real, const D: usize> Tile<T, D> {
                 for (k, index) in index.iter_mut().enumerate() {
                     let mut at = base;
                     for v in &mut at {
-                        *v = *v + T::of(k as f64 - 1.0);
+                        *v += T::of(k as f64 - 1.0);
                     }
                     border(mode, n, &mut at, &mut slope);
                     indices(&at, n, index);
