@@ -375,3 +375,21 @@ def test_nodes_know_their_line():
     assert IS_PYRITE and f"test_autograd_graph.py:{line} in test_nodes_know_their_line" in y.grad_fn._site
     z = torch.nn.functional.relu(torch.nn.Linear(1, 1)(x.reshape(1)))
     assert "test_autograd_graph.py" in z.grad_fn._site
+
+
+def test_what_nodes_keep():
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = x * torch.tensor([3.0, 4.0])
+    assert y.grad_fn._saved_other.tolist() == [3, 4]
+    z = x * x
+    assert z.grad_fn._saved_self is x and z.grad_fn._saved_other is x
+    assert {"_saved_self", "_saved_other", "next_functions"} <= set(dir(z.grad_fn))
+    e = x.exp()
+    assert torch.equal(e.grad_fn._saved_result, e) and e.grad_fn._saved_result.grad_fn is e.grad_fn
+    m = torch.ones(2, 2, requires_grad=True)
+    p = torch.mm(m, m * 2)
+    assert p.grad_fn._saved_self.tolist() == [[1, 1], [1, 1]] and p.grad_fn._saved_mat2.tolist() == [[2, 2], [2, 2]]
+    assert not hasattr((x + 1).grad_fn, "_saved_self")
+    z.sum().backward()
+    with pytest.raises(RuntimeError, match="already been freed"):
+        z.grad_fn._saved_self  # noqa: B018

@@ -1,12 +1,15 @@
 //! `grad_fn` objects: one Python object per graph node while it is alive, of a class named like the
 //! node (`AddBackward0`).
 
+use crate::error::IntoPy;
 use crate::hooks::{RemovableHandle, node_hook};
+use crate::results::scalar_object;
 use crate::tensor::{PyTensor, wrap_lasting};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple, PyType, PyWeakrefReference};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType, PyWeakrefReference};
 use pyrite_tensor::autograd::Node;
+use pyrite_tensor::autograd::node::KeptValue;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -145,8 +148,27 @@ impl PyNode {
             .collect::<PyResult<Vec<_>>>()?;
         PyTuple::new(py, items)
     }
+    /// What the node keeps (`_saved_self`) is found by name, so it is listed here.
+    fn __dir__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        let py = slf.py();
+        let plain = py.get_type::<PyAny>().call_method1("__dir__", (slf,))?;
+        let list = plain.cast_into::<PyList>()?;
+        let node = &slf.get().node;
+        for name in node.rule().kept_names(node) {
+            list.append(format!("_saved_{name}"))?;
+        }
+        Ok(list)
+    }
     /// The node of a custom Function shows what its ctx holds (`grad_fn.saved_tensors`).
     fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(name) = name.strip_prefix("_saved_")
+            && let Some(value) = self.node.rule().kept(&self.node, name).py(py)?
+        {
+            return match value {
+                KeptValue::Tensor(t) => wrap_lasting(py, t).map(Bound::into_any),
+                KeptValue::Number(s) => scalar_object(py, s),
+            };
+        }
         if !name.starts_with("__")
             && let Some(ctx) = crate::function::ctx_of(py, &self.node)
         {

@@ -10,7 +10,7 @@ use crate::alloc::Block;
 use crate::gemm::Shared;
 use crate::simd::{Arch, ArchKernel, dispatch};
 use crate::{oom, pool};
-use pyrite_core::Result;
+use pyrite_core::{Result, interrupt};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -464,6 +464,7 @@ impl<T: Key> Job<T> {
             for b in first(t)..(if t + 1 == tasks { buckets } else { first(t + 1) }) {
                 let (start, end) = (starts[b], starts[b + 1]);
                 if start < end {
+                    interrupt::poll();
                     // SAFETY: bucket b is this task's alone.
                     let items = unsafe { std::slice::from_raw_parts_mut(to.get().add(start), end - start) };
                     finish(items, form, start, &mut s, &mut out);

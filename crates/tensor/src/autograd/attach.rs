@@ -1,6 +1,6 @@
 //! Recording an operator whose backward is a closure: what it saves, and its outputs' place in the graph.
 
-use super::node::{Ctx, Edge, Grads, Node, Rule, info, make};
+use super::node::{Ctx, Edge, Grads, KeptValue, Node, Rule, info, make};
 use super::saved::Saved;
 use super::{Meta, forward, mode};
 use crate::tensor::Tensor;
@@ -56,6 +56,23 @@ where
     fn takes_batches(&self) -> bool {
         ANY
     }
+    fn kept_names(&self, node: &Node) -> Vec<&'static str> {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = saved.iter().flatten().enumerate();
+        list.filter_map(|(i, s)| name_of(node, i, s.as_ref()?)).collect()
+    }
+    fn kept(&self, node: &Arc<Node>, name: &str) -> Result<Option<KeptValue>> {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(list) = saved.as_ref() else { return second_backward(node) };
+        for (i, s) in list.iter().enumerate() {
+            if let Some(s) = s
+                && name_of(node, i, s) == Some(name)
+            {
+                return s.unpack(node).map(|t| Some(KeptValue::Tensor(t)));
+            }
+        }
+        Ok(None)
+    }
     fn release(&self) {
         let old = {
             let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,6 +80,16 @@ where
             if saved.as_ref().is_some_and(|list| list.is_empty()) { None } else { saved.take() }
         };
         drop(old);
+    }
+}
+
+/// PyTorch's name of saved tensor number `i`, where it has one.
+fn name_of(node: &Node, i: usize, s: &Saved) -> Option<&'static str> {
+    match &*node.name {
+        _ if s.is_output() => Some("result"),
+        "MmBackward0" | "BmmBackward0" => ["mat2", "self"].get(i).copied(),
+        "ConvolutionBackward0" => ["input", "weight"].get(i).copied(),
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use super::mode;
 use super::node_hooks::Hooks;
 pub use super::node_hooks::NodeHook;
 use crate::tensor::Tensor;
-use pyrite_core::{DType, Device, Dims, Result, Site, bail};
+use pyrite_core::{DType, Device, Dims, Result, Scalar, Site, bail};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -84,6 +84,12 @@ pub struct OutputInfo {
     pub device: Device,
 }
 
+/// A value that a node keeps.
+pub enum KeptValue {
+    Tensor(Tensor),
+    Number(Scalar),
+}
+
 /// How a node turns gradients of its outputs into gradients of its inputs.
 pub trait Rule: Send + Sync {
     fn backward(&self, cx: &mut Ctx) -> Result<Grads>;
@@ -96,6 +102,14 @@ pub trait Rule: Send + Sync {
     /// The leaf tensor, for accumulators.
     fn leaf(&self) -> Option<Tensor> {
         None
+    }
+    /// The names of what it keeps for its backward, as PyTorch's after `_saved_`: "self", "result".
+    fn kept_names(&self, _node: &Node) -> Vec<&'static str> {
+        Vec::new()
+    }
+    /// One of these; an error if it was given back.
+    fn kept(&self, _node: &Arc<Node>, _name: &str) -> Result<Option<KeptValue>> {
+        Ok(None)
     }
     /// Lets the binding look inside (Python Functions).
     fn as_any(&self) -> Option<&dyn std::any::Any> {

@@ -152,6 +152,11 @@ impl Saved {
         Saved::new(t, Origin::Output(nr))
     }
 
+    /// Is this a result of the op itself?
+    pub fn is_output(&self) -> bool {
+        matches!(self.origin, Origin::Output(_))
+    }
+
     /// A place for a saved value.
     pub(crate) const NOTHING: Saved = Saved {
         held: Held::Nothing,

@@ -3,7 +3,7 @@
 use super::Operand;
 use super::elementwise::{Operands, Types, launch_new, result_layout};
 use super::row_tangent::Run;
-use crate::autograd::node::{self, Ctx, Edge, Grads, Node, Rule};
+use crate::autograd::node::{self, Ctx, Edge, Grads, KeptValue, Node, Rule};
 use crate::autograd::saved::Saved;
 use crate::autograd::{forward, inplace, is_grad_enabled};
 use crate::tensor::Tensor;
@@ -243,6 +243,24 @@ impl std::ops::Deref for Numbers {
     }
 }
 
+/// PyTorch's name of a kept value.
+fn name_of(row: &Row, at: u8) -> &'static str {
+    match (row.name, at) {
+        (_, OUTPUT) => "result",
+        ("where", 0) => "condition",
+        ("where", 1) => "self",
+        ("where", _) => "other",
+        (_, 0) => "self",
+        ("pow", _) => "exponent",
+        ("lerp", 1) => "end",
+        ("lerp", _) => "weight",
+        ("addcmul" | "addcdiv", 1) => "tensor1",
+        ("addcmul" | "addcdiv", _) => "tensor2",
+        (_, 1) => "other",
+        (_, k) => row.inputs.get(k as usize).copied().unwrap_or("other"),
+    }
+}
+
 /// Stands for the output in a list of inputs.
 const OUTPUT: u8 = u8::MAX;
 
@@ -427,6 +445,23 @@ impl<S: Slots> Rule for RowRule<S> {
             }));
         }
         Ok(out)
+    }
+    fn kept_names(&self, _: &Node) -> Vec<&'static str> {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        saved.slots().iter().map(|s| name_of(self.row, s.at)).collect()
+    }
+    fn kept(&self, node: &Arc<Node>, name: &str) -> Result<Option<KeptValue>> {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(slot) = saved.slots().iter().find(|s| name_of(self.row, s.at) == name) else {
+            return Ok(None);
+        };
+        if saved.released {
+            return node::second_backward(node);
+        }
+        Ok(Some(match slot.number {
+            Some(s) => KeptValue::Number(s),
+            None => KeptValue::Tensor(slot.saved.unpack(node)?),
+        }))
     }
     /// Formulas are elementwise: whatever is saved has the dimensions at the end.
     fn takes_batches(&self) -> bool {
