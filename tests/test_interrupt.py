@@ -83,7 +83,6 @@ OPERATIONS = {
     "batched matmul": (lambda: (torch.ones(60, 900, 900),), lambda a: a @ a),
     "conv2d": (lambda: (torch.ones(32, 64, 112, 112), torch.ones(256, 64, 3, 3)), F.conv2d),
     "a slow function": (lambda: (torch.rand(30_000_000),), lambda x: torch.special.zeta(x + 2, x + 1)),
-    "sort": (lambda: (torch.rand(30_000_000),), torch.sort),
     "fft": (lambda: (torch.rand(50, 1 << 20),), torch.fft.fft),
     "svd of many": (lambda: (torch.rand(300, 100, 100),), torch.linalg.svd),
 }
