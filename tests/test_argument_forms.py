@@ -368,3 +368,101 @@ def test_reductions_into_out():
 def test_histogramdd_without_dimensions():
     hist, edges = torch.histogramdd(torch.zeros(3, 0), [])
     assert hist.dim() == 0 and len(edges) == 0
+
+
+# ---- data from Python ------------------------------------------------------------------------------------------------------
+
+
+class Letters:
+    """A sequence by its methods alone."""
+
+    def __init__(self, values, broken=False):
+        self.values, self.broken = values, broken
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, i):
+        if self.broken:
+            raise TypeError
+        return self.values[i]
+
+
+def test_tensor_from_any_sequence():
+    assert torch.tensor(Letters([1.0, 2.0])).tolist() == [1.0, 2.0]
+    assert torch.tensor(range(3)).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="could not determine the shape"):
+        torch.tensor(Letters([1.0], broken=True))
+
+
+def test_numbers_beyond_64_bits():
+    assert torch.tensor(2**64, dtype=torch.float64).item() == 2.0**64
+    assert torch.tensor([2**70, 1], dtype=torch.float32).tolist() == [2.0**70, 1.0]
+    assert torch.tensor([-(2**63) - 1, 0], dtype=torch.bool).tolist() == [True, False]
+    with pytest.raises((OverflowError, RuntimeError, ValueError)):
+        torch.tensor(2**64)
+
+
+def test_asarray_of_a_buffer_shares_it():
+    data = np.array([1.0, 2.0, 3.0], dtype=np.float32)
+    t = torch.asarray(memoryview(data))
+    t[0] = 7.0
+    assert data[0] == 7.0 and t.dtype == torch.float32
+    z = np.array([1 + 2j], dtype=np.complex64)
+    assert torch.asarray(memoryview(z), dtype=torch.complex64).tolist() == [1 + 2j]
+    own = torch.asarray(memoryview(data), copy=True)
+    own[1] = 0.0
+    assert data[1] == 2.0
+
+
+def test_ranges_into_a_view_keep_its_shape():
+    for f, want in {
+        lambda out: torch.linspace(0, 3, 4, out=out): [0, 1, 2, 3],
+        lambda out: torch.logspace(0, 3, 4, base=2.0, out=out): [1, 2, 4, 8],
+        lambda out: torch.arange(0, 4, out=out): [0, 1, 2, 3],
+    }.items():
+        x = torch.zeros(2, 3)
+        f(x.narrow(1, 1, 2))
+        assert x.tolist() == [[0, *want[:2]], [0, *want[2:]]]
+
+
+def test_logspace_between_complex_numbers():
+    got = torch.logspace(0, 1 + 1j, 3).numpy()
+    np.testing.assert_allclose(got, 10.0 ** np.array([0, 0.5 + 0.5j, 1 + 1j]), rtol=1e-5)
+    assert got.dtype == np.complex64
+
+
+def test_writing_another_dtype_through_indices():
+    x, i = torch.ones(3, 2, dtype=torch.float64), torch.zeros(3, 1, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="dtypes match"):
+        x[:, [1]] = i
+    x[:, 1:] = i
+    assert x.sum().item() == 3.0
+
+
+def test_boolean_alpha_needs_booleans():
+    assert torch.add(torch.tensor(True), torch.tensor(True), alpha=True).item() is True
+    with pytest.raises(RuntimeError, match="Boolean alpha"):
+        torch.add(torch.ones(2), 1, alpha=True)
+
+
+def test_only_one_element_is_a_number():
+    for x in (torch.ones(0), torch.ones(2)):
+        for f in (int, float, complex):
+            with pytest.raises(ValueError, match="only one element"):
+                f(x)
+        with pytest.raises(RuntimeError):
+            x.item()
+
+
+def test_small_forms():
+    empty = torch.ones(0)
+    assert torch.cat([empty, empty], dim=1).shape == (0,)
+    assert torch.roll(torch.arange(4).reshape(2, 2), 1, dims=None).tolist() == [[3, 0], [1, 2]]
+    assert (torch.empty(100, dtype=torch.int8).random_(100, None) >= 100).all()
+    with pytest.raises(RuntimeError):
+        torch.meshgrid(torch.ones(2), torch.ones(2, dtype=torch.int64), indexing="ij")
+    z = torch.tensor([3 + 4j])
+    assert torch.abs(z, out=torch.empty(1, dtype=torch.complex64)).tolist() == [5 + 0j]
+    with pytest.raises(AssertionError, match="not equal"):
+        torch.testing.assert_close(torch.tensor([1, 2]), torch.tensor([1, 3]), rtol=0, atol=0)

@@ -392,4 +392,4 @@ def test_what_nodes_keep():
     assert not hasattr((x + 1).grad_fn, "_saved_self")
     z.sum().backward()
     with pytest.raises(RuntimeError, match="already been freed"):
-        z.grad_fn._saved_self  # noqa: B018
+        z.grad_fn._saved_self

@@ -140,6 +140,11 @@ def meshgrid(*tensors, indexing=None):
             raise RuntimeError(
                 f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got shape {tuple(t.shape)}"
             )
+        if t.dtype != tensors[0].dtype or t.device != tensors[0].device:
+            raise RuntimeError(
+                "torch.meshgrid expects all tensors to have the same dtype and device, but got "
+                f"{tensors[0].dtype} on {tensors[0].device} and {t.dtype} on {t.device}"
+            )
     swap = indexing == "xy" and len(tensors) > 1
     if swap:
         tensors[0], tensors[1] = tensors[1], tensors[0]

@@ -23,6 +23,18 @@ fn this(slf: &Bound<PyTensor>) -> Tensor {
     slf.get().tensor(slf.py())
 }
 
+/// What `int`, `float` and `complex` need. (`item` says the same as a RuntimeError, as in PyTorch.)
+fn one_element(slf: &Bound<PyTensor>) -> PyResult<()> {
+    let t = this(slf);
+    if t.numel() == 1 {
+        return Ok(());
+    }
+    Err(pyo3::exceptions::PyValueError::new_err(format!(
+        "only one element tensors can be converted to Python scalars, but this one has shape {:?}",
+        t.shape()
+    )))
+}
+
 #[pymethods]
 impl PyTensor {
     // ---- what it is ---------------------------------------------------------------------------
@@ -314,6 +326,7 @@ impl PyTensor {
         }
     }
     fn __int__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        one_element(slf)?;
         let item = match this(slf).item().py(slf.py())? {
             Scalar::Complex(_, im) if im != 0.0 => {
                 return tensor::runtime("value cannot be converted to type int64_t without overflow");
@@ -324,6 +337,7 @@ impl PyTensor {
         slf.py().get_type::<pyo3::types::PyInt>().call1((item,))
     }
     fn __float__(slf: &Bound<Self>) -> PyResult<f64> {
+        one_element(slf)?;
         match this(slf).item().py(slf.py())? {
             Scalar::Complex(_, im) if im != 0.0 => {
                 tensor::runtime("value cannot be converted to type double without overflow")
@@ -332,6 +346,7 @@ impl PyTensor {
         }
     }
     fn __complex__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyComplex>> {
+        one_element(slf)?;
         Ok(match this(slf).item().py(slf.py())? {
             Scalar::Complex(re, im) => PyComplex::from_doubles(slf.py(), re, im),
             s => PyComplex::from_doubles(slf.py(), s.f64(), 0.0),

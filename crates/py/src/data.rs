@@ -27,7 +27,8 @@ pub fn is_sequence(o: &Bound<PyAny>) -> bool {
     {
         return false;
     }
-    o.cast::<pyo3::types::PySequence>().is_ok()
+    // SAFETY: a type check on a live object.
+    unsafe { pyo3::ffi::PySequence_Check(o.as_ptr()) != 0 && !o.hasattr("keys").unwrap_or(true) }
 }
 
 /// A new tensor with a copy of the data: `None` infers the dtype.
@@ -44,7 +45,8 @@ pub fn from_object(o: &Bound<PyAny>, dtype: Option<DType>, device: Option<Device
     if let Some(t) = interop::array_like(o)? {
         return to_place(t, true);
     }
-    if let Some(s) = number(o.as_borrowed())? {
+    let wide = wide_int(o, dtype);
+    if let Some(s) = if wide.is_some() { wide } else { number(o.as_borrowed())? } {
         let d = match s {
             Scalar::UInt(_) => dtype.unwrap_or(DType::I64),
             s => dtype.unwrap_or(s.dtype()),
@@ -66,7 +68,8 @@ pub fn from_object(o: &Bound<PyAny>, dtype: Option<DType>, device: Option<Device
     }
     let shape = shape_of(o)?;
     let total: usize = shape.iter().product();
-    let mut leaves = Leaves { shape: &shape, values: Vec::with_capacity(total.min(1 << 24)), dtype: None };
+    let mut leaves =
+        Leaves { shape: &shape, values: Vec::with_capacity(total.min(1 << 24)), dtype: None, asked: dtype };
     leaves.collect(o, 0)?;
     let d = dtype.or(leaves.dtype).unwrap_or_else(DType::default_float);
     let size = d.size();
@@ -103,6 +106,19 @@ fn check_range(v: Scalar, d: DType) -> PyResult<()> {
     }
 }
 
+fn no_shape(o: &Bound<PyAny>) -> PyErr {
+    let name = o.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string());
+    PyValueError::new_err(format!("could not determine the shape of object type '{name}'"))
+}
+
+/// The value of an int that 64 bits cannot hold, for dtypes that can.
+fn wide_int(o: &Bound<PyAny>, d: Option<DType>) -> Option<Scalar> {
+    if !o.is_instance_of::<PyInt>() || !d.is_some_and(|d| !d.is_int()) || o.extract::<i64>().is_ok() {
+        return None;
+    }
+    o.extract::<f64>().ok().map(Scalar::Float)
+}
+
 /// The shape, read along the first elements.
 fn shape_of(o: &Bound<PyAny>) -> PyResult<Vec<usize>> {
     let mut shape = Vec::new();
@@ -124,7 +140,7 @@ fn shape_of(o: &Bound<PyAny>) -> PyResult<Vec<usize>> {
             }
             return Ok(shape);
         }
-        let n = at.len()?;
+        let n = at.len().map_err(|_| no_shape(&at))?;
         shape.push(n);
         if shape.len() > MAX_DIMS {
             return Err(PyValueError::new_err(format!(
@@ -134,7 +150,7 @@ fn shape_of(o: &Bound<PyAny>) -> PyResult<Vec<usize>> {
         if n == 0 {
             return Ok(shape);
         }
-        at = at.get_item(0)?;
+        at = at.get_item(0).map_err(|_| no_shape(&at))?;
     }
 }
 
@@ -142,6 +158,8 @@ struct Leaves<'a> {
     shape: &'a [usize],
     values: Vec<Scalar>,
     dtype: Option<DType>,
+    /// The dtype that was asked for.
+    asked: Option<DType>,
 }
 
 impl Leaves<'_> {
@@ -193,7 +211,7 @@ impl Leaves<'_> {
         let n = o.len()?;
         check(n)?;
         for i in 0..n {
-            self.collect(&o.get_item(i)?, dim + 1)?;
+            self.collect(&o.get_item(i).map_err(|_| no_shape(o))?, dim + 1)?;
         }
         Ok(())
     }
@@ -227,6 +245,10 @@ impl Leaves<'_> {
             self.note(DType::I64);
             if let Ok(v) = o.extract::<i64>() {
                 self.values.push(Scalar::Int(v));
+                return Ok(());
+            }
+            if let Some(v) = wide_int(o, self.asked) {
+                self.values.push(v);
                 return Ok(());
             }
             let v = o.extract::<u64>();
@@ -401,6 +423,11 @@ fn shared<'py>(
     fresh(py, data, d, v, false)
 }
 
+fn is_buffer(o: &Bound<PyAny>) -> bool {
+    // SAFETY: a type check on a live object.
+    unsafe { pyo3::ffi::PyObject_CheckBuffer(o.as_ptr()) != 0 }
+}
+
 /// As `as_tensor`, with a say on copying; understands DLPack and buffers as well.
 #[pyfunction]
 #[pyo3(signature = (obj, *, dtype=None, device=None, copy=None, requires_grad=false))]
@@ -417,6 +444,11 @@ pub fn asarray<'py>(
     let known = get(obj).is_some() || obj.hasattr("__array_interface__")?;
     let t = if !known && obj.hasattr("__dlpack__")? {
         let t = crate::dlpack::from_dlpack(py, obj, None, None)?;
+        shared(py, t.as_any(), d, v, copy)?
+    } else if !known && is_buffer(obj) {
+        // Bytes say nothing of their dtype.
+        let dtype = crate::types::dtype_object(py, d.unwrap_or_else(DType::default_float))?;
+        let t = interop::frombuffer(py, obj, dtype.bind(py), -1, 0, false)?;
         shared(py, t.as_any(), d, v, copy)?
     } else {
         shared(py, obj, d, v, copy)?

@@ -284,7 +284,7 @@ pub fn array<'py>(
 /// A one-dimensional tensor over the bytes of an object with the buffer protocol.
 #[pyfunction]
 #[pyo3(signature = (buffer, *, dtype, count=-1, offset=0, requires_grad=false))]
-fn frombuffer<'py>(
+pub fn frombuffer<'py>(
     py: Python<'py>,
     buffer: &Bound<'py, PyAny>,
     dtype: &Bound<'py, PyAny>,

@@ -138,7 +138,9 @@ def _tensors(actual, expected, where, options, msg):
         return
     wrong = int((~close).sum())
     flat = _C.where(close, _C.zeros_like(gap), gap).reshape(-1)
-    worst = int(_C.where(flat == flat, flat, _C.full_like(flat, math.inf)).argmax())
+    if wide != _C.int64:
+        flat = _C.where(flat == flat, flat, _C.full_like(flat, math.inf))
+    worst = int(flat.argmax())
     index, rest = [], worst
     for size in reversed(tuple(gap.shape)):
         index.append(rest % size)

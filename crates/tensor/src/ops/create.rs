@@ -139,7 +139,7 @@ fn real_end(op: &str, s: Scalar) -> Result<f64> {
     Ok(s.f64())
 }
 
-/// `linspace` between complex ends: part by part.
+/// A range between complex ends: part by part.
 fn complex_ramp(a: &Args, o: &Options) -> Result<Option<Tensor>> {
     let end = |i: usize| match a.operand(i)? {
         super::Operand::Tensor(t) if t.ndim() == 0 => t.item(),
@@ -160,8 +160,9 @@ fn complex_ramp(a: &Args, o: &Options) -> Result<Option<Tensor>> {
         &Tensor::from_slice(&re, &[re.len()])?,
         &Tensor::from_slice(&im, &[im.len()])?,
     )?;
-    let dtype = if a.is_none(3) { o.dtype.complex() } else { o.dtype };
-    ensure!(dtype.is_complex(), Runtime, "linspace: the ends are complex, but dtype {} is not", dtype.name());
+    let given = !a.is_none(if a.op == "logspace" { 4 } else { 3 });
+    let dtype = if given { o.dtype } else { o.dtype.complex() };
+    ensure!(dtype.is_complex(), Runtime, "{}: the ends are complex, but dtype {} is not", a.op, dtype.name());
     super::to(&t, dtype, o.device, false, MemoryFormat::Preserve).map(Some)
 }
 
@@ -407,8 +408,14 @@ pub fn register(list: &mut Vec<Op>) {
         "start: Operand, end: Operand, steps: int, base: float = 10.0, *, dtype: dtype? = None, device: device? = None, requires_grad: bool = False",
         |a| {
             let o = options(a, 4, DType::default_float())?;
-            no_bool_ramp(a.op, o.dtype)?;
             let base = a.float(3)?;
+            if let Some(t) = complex_ramp(a, &o)? {
+                // base ** z
+                let wide = super::to_dtype(&t, DType::C128)?;
+                let powers = super::exp(&super::mul(&wide, base.ln())?)?;
+                return finish(super::to_dtype(&powers, t.dtype())?, o.requires_grad);
+            }
+            no_bool_ramp(a.op, o.dtype)?;
             let mut v = ramp(range_value(a, 0)?, range_value(a, 1)?, a.int(2)?, o.dtype)?;
             v.iter_mut().for_each(|x| *x = base.powf(*x));
             finish(

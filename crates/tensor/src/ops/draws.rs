@@ -136,6 +136,16 @@ fn integers(lo: i64, hi: i64, d: DType) -> Result<Random> {
     Ok(Random::Integers { lo, hi })
 }
 
+/// `random_(from, to)`, where `to` may be None: up to the greatest number.
+fn integers_from(a: &Args) -> Result<Random> {
+    let (from, d) = (a.int(1)?, a.tensor(0)?.dtype());
+    match (a.int_opt(2)?, full_range(d)) {
+        (Some(to), _) => integers(from, to, d),
+        (None, Random::Integers { hi, .. }) => integers(from, hi, d),
+        (None, r) => Ok(r),
+    }
+}
+
 /// The result of a draw whose distribution has differentiable parameters: gradients through it are zero.
 pub(super) fn drawn(op: &'static str, y: Tensor, parameters: &[&Tensor]) -> Tensor {
     if needs_grad(parameters) && y.dtype().is_differentiable() {
@@ -298,7 +308,7 @@ pub fn register(list: &mut Vec<Op>) {
     op!(list, "random_", METHOD, "Fills with random integers in [from, to), or over the dtype's range.",
         "input: Tensor, *, generator: generator? = None", |a| random_(a, "random_", full_range(a.tensor(0)?.dtype()), 1);
         "input: Tensor, to: int, *, generator: generator? = None", |a| random_(a, "random_", integers(0, a.int(1)?, a.tensor(0)?.dtype())?, 2);
-        "input: Tensor, from: int, to: int, *, generator: generator? = None", |a| random_(a, "random_", integers(a.int(1)?, a.int(2)?, a.tensor(0)?.dtype())?, 3));
+        "input: Tensor, from: int, to: int?, *, generator: generator? = None", |a| random_(a, "random_", integers_from(a)?, 3));
     op!(
         list,
         "bernoulli_",

@@ -65,6 +65,12 @@ fn types(row: &'static Row, mut common: DType, params: &[Scalar]) -> Result<Type
             row.name
         );
         ensure!(
+            common.is_bool() || !matches!(a, Scalar::Bool(_)),
+            Runtime,
+            "Boolean alpha only supported for Boolean results. ({})",
+            row.name
+        );
+        ensure!(
             common.is_float() || !matches!(a, Scalar::Float(_)),
             Runtime,
             "{}: For integral input tensors, argument alpha must not be a floating point number.",

@@ -187,6 +187,13 @@ pub fn set(t: &Tensor, idx: &[Idx], value: Operand) -> Result<()> {
         let v = if extra > 0 { super::reshape_to(&v, &v.shape()[extra..])? } else { v };
         return super::copy_(&s.view, &v);
     }
+    ensure!(
+        v.dtype() == t.dtype() || v.numel() == 1,
+        Runtime,
+        "Index put requires the source and destination dtypes match, got {} for the destination and {} for the source.",
+        t.dtype().name(),
+        v.dtype().name()
+    );
     let v = super::to(&v, t.dtype(), t.device(), false, crate::MemoryFormat::Preserve)?;
     // A mask over everything with one number is a masked fill.
     if let ([Some(m)], Operand::Number(n)) = (&s.indices[..], value)

@@ -65,6 +65,13 @@ pub fn call(c: Call, args: &Args, outs: &[Tensor]) -> Result<Value> {
                 }
                 _ => registry::run(c, args, None)?,
             };
+            // Ranges keep the shape of an `out` that has as many elements.
+            if let (Value::Tensor(t), [o]) = (&v, outs)
+                && matches!(args.op, "arange" | "linspace" | "logspace" | "range")
+                && t.numel() == o.numel()
+            {
+                return Ok(Value::Tensor(put(args.op, &super::reshape_to(t, o.shape())?, o)?));
+            }
             // A factory is asked for a size: that `out` takes it surprises nobody, and PyTorch does not warn.
             if let (Value::Tensor(t), [o]) = (&v, outs)
                 && !args.v.iter().any(|a| matches!(a, Arg::Tensor(_) | Arg::Tensors(_)))

@@ -16,7 +16,8 @@ pub fn cat(ts: &[Tensor], dim: i64) -> Result<Tensor> {
     }
     let legacy = |t: &&Tensor| !(t.ndim() == 1 && t.numel() == 0);
     let first = ts.iter().find(legacy).unwrap_or(&ts[0]);
-    let d = wrap_dim("cat", dim, first.ndim())?;
+    // Vectors without elements fit everything, whatever the dimension.
+    let d = if legacy(&first) { wrap_dim("cat", dim, first.ndim())? } else { 0 };
     let dtype = ts.iter().skip(1).fold(ts[0].dtype(), |a, t| DType::promote(a, t.dtype()));
     let mut shape: Dims = first.shape().into();
     shape[d] = 0;
@@ -241,8 +242,8 @@ pub fn register(list: &mut Vec<Op>) {
         "roll",
         FUNCTION | METHOD,
         "Elements moved round along dimensions.",
-        "input: Tensor, shifts: ints, dims: ints = ()",
-        |a| Ok(roll(a.tensor(0)?, a.ints(1)?, a.ints(2)?)?.into())
+        "input: Tensor, shifts: ints, dims: ints? = ()",
+        |a| Ok(roll(a.tensor(0)?, a.ints(1)?, a.ints_opt(2)?.unwrap_or(&[]))?.into())
     );
     op!(
         list,
