@@ -154,7 +154,7 @@ def test_backward_inside_hooks():
             (w * w).backward()
 
     y.register_hook(hook)
-    x.register_post_accumulate_grad_hook(lambda p: p.grad.zero_())
+    x.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", torch.zeros_like(p.grad)))
     (y * 1).backward()
     assert w.grad.item() == 8 and x.grad.item() == 0
 

@@ -282,7 +282,7 @@ def test_function_that_writes_in_place():
 
         @staticmethod
         def jvp(ctx, t):
-            return t * 2
+            return t.mul_(2)
 
     x, v = rand(3), rand(3)
     assert torch.allclose(dual(lambda a: Double.apply(a.clone()) * a, x, v), 4 * x * v)
@@ -349,3 +349,57 @@ def test_projection_helpers_agree():
     leaf = x.clone().requires_grad_()
     (g,) = torch.autograd.grad((leaf.softmax(0) * u).sum(), leaf)
     assert inner([dual(lambda a: a.softmax(0), x, v)], [u]) == pytest.approx(inner([g], [v]))
+
+
+def test_identity_of_tangents_and_printing():
+    x, v = torch.ones(2), torch.full((2,), 3.0)
+    with fwd.dual_level():
+        d = fwd.make_dual(x, v)
+        assert fwd.unpack_dual(d).tangent is v
+        assert "tangent=tensor([3., 3.])" in str(d) and "tangent" not in str(x)
+        with pytest.raises(RuntimeError, match="forward gradient at the same level"):
+            fwd.make_dual(x, d)
+        with pytest.raises(RuntimeError, match="out= function"):
+            torch.add(d, x, out=torch.zeros(2))
+
+
+def test_jvp_sees_every_argument_and_is_checked():
+    class Mixed(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, k, x, y):
+            ctx.save_for_forward(x)
+            return k * x + y, y.clone()
+
+        @staticmethod
+        def jvp(ctx, k, tx, ty):
+            assert k is None and ty.tolist() == [0, 0] and len(ctx.saved_tensors) == 1
+            return 3 * tx + ty, ty
+
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, how):
+            ctx.how = how
+            if how == "write":
+                ctx.mark_dirty(x)
+                return x.mul_(2)
+            if how == "view":
+                return x[:1]
+            y = x.clone()
+            ctx.mark_non_differentiable(y)
+            return y
+
+        @staticmethod
+        def jvp(ctx, t, _):
+            return t * 2 if ctx.how != "view" else t[:1].clone()
+
+    x, v = torch.ones(2), torch.full((2,), 3.0)
+    with fwd.dual_level():
+        out = Mixed.apply(3, fwd.make_dual(x, v), torch.zeros(2))[0]
+        assert fwd.unpack_dual(out).tangent.tolist() == [9, 9]
+        for how, message in (
+            ("write", "must modify the corresponding gradient inplace"),
+            ("view", "jvp is not returning a view"),
+            ("constant", "You should return None at that position instead"),
+        ):
+            with pytest.raises(RuntimeError, match=message):
+                Wrong.apply(fwd.make_dual(x.clone(), v.clone()), how)

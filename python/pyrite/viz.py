@@ -63,7 +63,7 @@ def _shape(shape):
 
 
 def _outputs(node):
-    return ", ".join(f"{_shape(shape)} {str(dtype).rpartition('.')[2]}" for shape, dtype in node._input_metadata)
+    return ", ".join(f"{_shape(m.shape)} {str(m.dtype).rpartition('.')[2]}" for m in node._input_metadata)
 
 
 def _as_dict(params):

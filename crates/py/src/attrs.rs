@@ -13,7 +13,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyComplex, PyString, PyTuple};
 use pyrite_core::Scalar;
-use pyrite_tensor::autograd::mode;
+use pyrite_tensor::autograd::{forward, mode};
 use pyrite_tensor::ops;
 use pyrite_tensor::{MemoryFormat, Tensor, fmt};
 
@@ -188,6 +188,10 @@ impl PyTensor {
         tensor::link(slf);
         Ok(())
     }
+    #[deleter]
+    fn delete_requires_grad(_slf: &Bound<Self>) -> PyResult<()> {
+        tensor::runtime("cannot delete requires_grad")
+    }
     /// Says whether gradients are wanted for this tensor; returns the tensor.
     #[pyo3(signature = (requires_grad=true))]
     fn requires_grad_<'py>(slf: &Bound<'py, Self>, requires_grad: bool) -> PyResult<Bound<'py, Self>> {
@@ -270,6 +274,10 @@ impl PyTensor {
         drop(old);
         Ok(())
     }
+    #[deleter]
+    fn delete_data(_slf: &Bound<Self>) -> PyResult<()> {
+        tensor::runtime("Deleting tensor.data is not allowed. Delete tensor instead!")
+    }
     /// A view of the same memory without history.
     fn detach<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         wrap(slf.py(), this(slf).alias())
@@ -280,7 +288,13 @@ impl PyTensor {
         if t.base().is_some() {
             return Err(PyRuntimeError::new_err("Can't detach views in-place. Use detach() instead."));
         }
-        tensor::swap(slf, t.alias());
+        if t.requires_grad() && !t.is_leaf() {
+            // The same tensor goes on, so that it stays the base of its views, which keep their history.
+            forward::forget(&t);
+            t.forget_history();
+        } else {
+            tensor::swap(slf, t.alias());
+        }
         Ok(slf.clone())
     }
     /// Computes gradients of this tensor with respect to the leaves of its graph.
@@ -380,7 +394,14 @@ impl PyTensor {
             slf.get_type().name()?.to_string()
         };
         let name = if name == "Tensor" || name == "Parameter" { "tensor".to_owned() } else { name };
-        enter(slf.py(), Work::Elements(t.numel().min(4096)), move || fmt::repr_as(&t, &name))
+        enter(slf.py(), Work::Elements(t.numel().min(4096)), move || {
+            let mut text = fmt::repr_as(&t, &name)?;
+            if let Some((_, tangent)) = forward::tangents(&t).pop() {
+                text.pop();
+                text += &format!(", tangent={})", fmt::repr_as(&tangent, "tensor")?);
+            }
+            Ok(text)
+        })
     }
     fn __str__(slf: &Bound<Self>) -> PyResult<String> {
         Ok(slf.repr()?.to_string())

@@ -4,7 +4,7 @@
 use crate::autograd::tensors_of;
 use crate::enter::{Work, enter};
 use crate::error::IntoPy;
-use crate::tensor::{expect, wrap};
+use crate::tensor::{PyTensor, expect, link, wrap};
 use pyo3::prelude::*;
 use pyrite_tensor::autograd::forward;
 
@@ -45,6 +45,11 @@ fn _make_dual<'py>(
     level: u64,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (p, t) = (expect("make_dual", "tensor", primal)?, expect("make_dual", "tangent", tangent)?);
+    // The object comes back as the tangent.
+    t.meta_or_new();
+    if let Ok(o) = tangent.cast::<PyTensor>() {
+        link(o);
+    }
     let y = enter(py, Work::Elements(0), || forward::make_dual(&p, &t, level))?;
     Ok(wrap(py, y)?.into_any())
 }

@@ -3,17 +3,21 @@
 //! the class around it.
 
 use crate::error::{IntoPy, from_py};
+use crate::function_jvp::Given;
 use crate::hooks::{grads_from, grads_tuple};
+use crate::saved_hooks::Hooks;
 use crate::site::attached;
 use crate::tensor::{self, PyTensor, get, wrap};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyrite_core::Result;
 use pyrite_tensor::Tensor;
+use pyrite_tensor::autograd::mode;
 use pyrite_tensor::autograd::node::{self, Node, Rule};
 use pyrite_tensor::autograd::saved::Saved;
-use pyrite_tensor::autograd::{Ctx, GradMode, Grads, forward, inplace, is_grad_enabled};
+use pyrite_tensor::autograd::{Ctx, GradMode, Grads, Meta, forward, inplace, is_grad_enabled};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,25 +30,64 @@ pub struct SavedTensors {
     /// The backward that runs keeps the graph.
     keep: AtomicBool,
     list: Mutex<Option<Arc<[Option<Saved>]>>>,
+    /// The tensors that were inputs, while somebody else keeps them: they come back as the very objects, with
+    /// the attributes users gave them.
+    originals: Vec<Weak<Meta>>,
+}
+
+impl SavedTensors {
+    fn list(&self) -> Option<Arc<[Option<Saved>]>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_hook(&self, py: Python, i: usize, hooks: &Hooks) -> PyResult<()> {
+        // Taken out meanwhile: the hook may look here.
+        let Some(mut list) = self.list.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return self.gone(py);
+        };
+        let done = match (self.node.get().and_then(Weak::upgrade), Arc::get_mut(&mut list)) {
+            (Some(node), Some(l)) => crate::saved_values::hook_one(l.get_mut(i), &node, hooks).py(py),
+            _ => Err(PyRuntimeError::new_err(
+                "register_hooks: the saved tensor is in use, or its graph is gone",
+            )),
+        };
+        *self.list.lock().unwrap_or_else(PoisonError::into_inner) = Some(list);
+        done
+    }
+
+    fn gone<T>(&self, py: Python) -> PyResult<T> {
+        match self.node.get().and_then(Weak::upgrade) {
+            Some(node) => node::second_backward(&node).py(py),
+            None => Err(PyRuntimeError::new_err("saved_tensors: the graph of this ctx is gone")),
+        }
+    }
 }
 
 #[pymethods]
 impl SavedTensors {
     fn unpack<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let Some(node) = self.node.get().and_then(Weak::upgrade) else {
-            return Err(PyRuntimeError::new_err("saved_tensors: the graph of this ctx is gone"));
-        };
         // Unpacking may run hooks, which may come here again: not under the lock.
-        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let tensors = match list {
-            Some(list) => list
-                .iter()
-                .map(|s| s.as_ref().map(|s| s.unpack(&node)).transpose())
-                .collect::<Result<Vec<_>>>(),
-            None => node::second_backward(&node),
-        };
-        let tensors = tensors.py(py)?;
-        grads_tuple(py, &tensors)
+        let Some(list) = self.list() else { return self.gone(py) };
+        let node = self.node.get().and_then(Weak::upgrade);
+        let objects = list
+            .iter()
+            .zip(&self.originals)
+            .map(|(s, original)| {
+                let Some(s) = s else { return Ok(py.None().into_bound(py)) };
+                if let Some(o) = original.upgrade().and_then(|m| tensor::object_of(py, &m))
+                    && s.is_still(&o.get().tensor(py))
+                {
+                    return Ok(o.into_any());
+                }
+                Ok(wrap(py, s.unpack_whole(node.as_ref()).py(py)?)?.into_any())
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        PyTuple::new(py, objects)
+    }
+    /// As `SavedTensor` objects, on which hooks can be put.
+    fn raw<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let Some(list) = slf.get().list() else { return slf.get().gone(slf.py()) };
+        PyTuple::new(slf.py(), crate::saved_values::raw_of_function(slf, list.len())?)
     }
     /// Lets the tensors go during a backward that does not keep the graph.
     fn clear(&self) {
@@ -60,7 +103,7 @@ impl SavedTensors {
 }
 
 /// Calls `backward(ctx, *grads)` of the class.
-struct PyRule {
+pub struct PyRule {
     class: Py<PyAny>,
     ctx: Py<PyAny>,
     saved: Py<SavedTensors>,
@@ -70,12 +113,30 @@ struct PyRule {
     /// Which of its results are.
     slots: Vec<bool>,
     materialize: bool,
+    /// Results (among those that are tensors) that get None in any case.
+    never: Vec<usize>,
+}
+
+impl PyRule {
+    pub fn visit(&self, visit: &PyVisit) -> std::result::Result<(), PyTraverseError> {
+        visit.call(&self.ctx)?;
+        visit.call(&self.class)
+    }
+}
+
+/// Which results of a custom Function are tensors, if not all of them: its node's hooks see a place for each.
+pub fn slots_of(node: &Node) -> Option<&[bool]> {
+    let rule = node.rule().as_any()?.downcast_ref::<PyRule>()?;
+    (!rule.slots.iter().all(|s| *s)).then_some(&*rule.slots)
 }
 
 impl Rule for PyRule {
     fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
         let grads: Vec<Option<Tensor>> = if self.materialize {
-            (0..cx.grads.len()).map(|i| cx.grad(i).map(Some)).collect::<Result<_>>()?
+            let zeros = |i: usize| {
+                if self.never.contains(&i) { Ok(cx.grads[i].clone()) } else { cx.grad(i).map(Some) }
+            };
+            (0..cx.grads.len()).map(zeros).collect::<Result<_>>()?
         } else {
             cx.grads.to_vec()
         };
@@ -138,53 +199,6 @@ fn items<'py>(ctx: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Bound<'py, Py
         v if v.is_none() => Ok(Vec::new()),
         v => v.try_iter()?.collect(),
     }
-}
-
-/// The outputs' tangents: what the class's `jvp` says, else derived from its backward.
-fn tangents(
-    class: &Bound<PyAny>,
-    ctx: &Bound<PyAny>,
-    flow: &forward::Flow,
-    node: &Arc<Node>,
-    outputs: &[&Tensor],
-    skip: &[bool],
-) -> PyResult<()> {
-    let py = class.py();
-    if !class.call_method0("_has_jvp")?.is_truthy()? {
-        forward::through(flow, node, outputs);
-        return forward::check().py(py);
-    }
-    let (class, ctx) = (class.clone().unbind(), ctx.clone().unbind());
-    forward::each(flow, outputs, |_, ts| {
-        Python::attach(|py| -> PyResult<SmallVec<[Option<Tensor>; 1]>> {
-            let list = grads_tuple(py, ts)?;
-            let r = class.bind(py).call_method1("_run_jvp", (ctx.bind(py), list))?;
-            let got = grads_from(&node.name, &r)?;
-            if got.len() != outputs.len() {
-                return Err(PyRuntimeError::new_err(format!(
-                    "{}: jvp returned {} tangents for {} outputs",
-                    node.name,
-                    got.len(),
-                    outputs.len()
-                )));
-            }
-            for (i, (t, o)) in got.iter().zip(outputs).enumerate() {
-                if let Some(t) = t
-                    && t.shape() != o.shape()
-                {
-                    return Err(PyRuntimeError::new_err(format!(
-                        "{}: jvp returned a tangent of shape {:?} for output {i} of shape {:?}",
-                        node.name,
-                        t.shape(),
-                        o.shape()
-                    )));
-                }
-            }
-            Ok(got.into_iter().zip(skip).map(|(t, s)| t.filter(|_| !s)).collect())
-        })
-        .map_err(from_py)
-    });
-    forward::check().py(py)
 }
 
 /// `Function.apply`: runs `run(*args)`, which calls `forward`, and records the result.
@@ -287,9 +301,11 @@ fn _function_apply<'py>(
     let targets: Vec<&Tensor> = places.iter().collect();
     let flow = forward::begin(&sources, &targets);
     let mut saved: Vec<Option<Saved>> = Vec::new();
+    let mut originals: Vec<Weak<Meta>> = Vec::new();
     for (at, s) in items(ctx, "_to_save")?.into_iter().enumerate() {
         if s.is_none() {
             saved.push(None);
+            originals.push(Weak::new());
             continue;
         }
         let Some(t) = get(&s) else {
@@ -300,14 +316,22 @@ fn _function_apply<'py>(
         };
         let nr = outputs.iter().zip(&made).filter(|(o, _)| get(o).is_some()).position(|(o, _)| o.is(&s));
         let is_dirty_input = is_among(&s, &dirty);
+        let mut original = Weak::new();
         saved.push(Some(match nr {
             Some(nr)
                 if t.dtype().is_differentiable() && (is_dirty_input || !args.iter().any(|a| a.is(&s))) =>
             {
                 Saved::output(&t, nr as u32)
             }
-            _ => Saved::input(&t),
+            _ => {
+                original = Arc::downgrade(t.meta_or_new());
+                if let Ok(o) = s.cast::<PyTensor>() {
+                    tensor::link(o);
+                }
+                Saved::input(&t)
+            }
         }));
+        originals.push(original);
     }
     let holder = Py::new(
         py,
@@ -315,6 +339,7 @@ fn _function_apply<'py>(
             node: OnceLock::new(),
             keep: AtomicBool::new(true),
             list: Mutex::new(Some(saved.into())),
+            originals,
         },
     )?;
     ctx.setattr("_saved", holder.clone_ref(py))?;
@@ -328,6 +353,12 @@ fn _function_apply<'py>(
         tensors: inputs.iter().map(Option::is_some).collect(),
         slots: made.iter().map(|o| get(o).is_some()).collect(),
         materialize,
+        never: if ctx.getattr("_materialize_non_diff_grads")?.is_truthy()? {
+            Vec::new()
+        } else {
+            let tensors = made.iter().filter(|o| get(o).is_some()).enumerate();
+            tensors.filter(|(_, o)| is_among(o, &constant)).map(|(i, _)| i).collect()
+        },
     };
     let edges: SmallVec<_> =
         inputs.iter().zip(&needs).map(|(t, n)| t.as_ref().filter(|_| *n).and_then(Tensor::edge)).collect();
@@ -337,7 +368,8 @@ fn _function_apply<'py>(
     if let Some(flow) = &flow {
         let skip: Vec<bool> =
             made.iter().filter(|o| get(o).is_some()).map(|o| is_among(o, &constant)).collect();
-        tangents(class, ctx, flow, &node, &targets, &skip)?;
+        let given = Given { class, ctx, inputs: &inputs, skip: &skip, materialize };
+        crate::function_jvp::tangents(&given, flow, &node, &targets)?;
     }
     let mut nr = 0u32;
     for o in &made {
@@ -354,6 +386,9 @@ fn _function_apply<'py>(
             node::set_history_at(&node, &t, place);
         }
         tensor::link(o.cast::<PyTensor>()?);
+    }
+    if let Some(e) = mode::take_record_error() {
+        return Err(crate::error::to_py(py, e));
     }
     if single { Ok(made.swap_remove(0)) } else { Ok(PyTuple::new(py, made)?.into_any()) }
 }

@@ -19,6 +19,8 @@ use std::sync::{Arc, Weak};
 /// A callable that runs on a gradient, on a leaf, or on a node.
 pub struct PyHook {
     call: Py<PyAny>,
+    /// Of a node's hook: which results of its custom Function are tensors, if not all are.
+    slots: Option<Box<[bool]>>,
 }
 
 impl Hook for PyHook {
@@ -60,7 +62,17 @@ impl PyHook {
 
 impl PostAccumulateHook for PyHook {
     fn call(&self, leaf: &Tensor) -> Result<()> {
-        attached(|py| self.call.bind(py).call1((wrap(py, leaf.clone())?,)).map(|_| ())).map_err(from_py)
+        attached(|py| {
+            let r = self.call.bind(py).call1((wrap(py, leaf.clone())?,))?;
+            if r.is_none() {
+                return Ok(());
+            }
+            Err(PyRuntimeError::new_err(format!(
+                "Tensor post accumulate grad hooks should return None. (This one returned an object of type {})",
+                r.get_type().name()?
+            )))
+        })
+        .map_err(from_py)
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -105,7 +117,17 @@ pub fn grads_from(what: &str, r: &Bound<PyAny>) -> PyResult<Grads> {
 impl NodeHook for PyHook {
     fn call(&self, inputs: Option<&Grads>, outputs: &Grads) -> Result<Option<Grads>> {
         attached(|py| {
-            let outs = grads_tuple(py, outputs)?;
+            let outs = match &self.slots {
+                None => grads_tuple(py, outputs)?,
+                Some(slots) => {
+                    let mut given = outputs.iter();
+                    let all: Vec<_> = slots
+                        .iter()
+                        .map(|s| if *s { given.next().cloned().flatten() } else { None })
+                        .collect();
+                    grads_tuple(py, &all)?
+                }
+            };
             let r = match inputs {
                 Some(i) => self.call.bind(py).call1((grads_tuple(py, i)?, outs))?,
                 None => self.call.bind(py).call1((outs,))?,
@@ -113,7 +135,13 @@ impl NodeHook for PyHook {
             if r.is_none() {
                 return Ok(None);
             }
-            let new = grads_from("hook", &r)?;
+            let mut new = grads_from("hook", &r)?;
+            if let (Some(slots), None) = (&self.slots, inputs)
+                && new.len() == slots.len()
+            {
+                let mut slot = slots.iter();
+                new.retain(|_| slot.next().is_some_and(|s| *s));
+            }
             let want = inputs.unwrap_or(outputs).len();
             if new.len() != want {
                 return Err(PyRuntimeError::new_err(format!(
@@ -169,13 +197,17 @@ impl RemovableHandle {
 }
 
 fn callable(op: &str, f: &Bound<PyAny>) -> PyResult<Arc<PyHook>> {
+    callable_for(op, f, None)
+}
+
+fn callable_for(op: &str, f: &Bound<PyAny>, slots: Option<Box<[bool]>>) -> PyResult<Arc<PyHook>> {
     if !f.is_callable() {
         return Err(PyTypeError::new_err(format!(
             "{op}(): argument 'hook' must be callable, not {}",
             f.get_type().name()?
         )));
     }
-    Ok(Arc::new(PyHook { call: f.clone().unbind() }))
+    Ok(Arc::new(PyHook { call: f.clone().unbind(), slots }))
 }
 
 /// Where a hook of `t` was put.
@@ -187,7 +219,8 @@ fn target(t: &Tensor) -> Target {
 }
 
 pub fn node_hook(node: &Arc<Node>, f: &Bound<PyAny>, pre: bool) -> PyResult<RemovableHandle> {
-    let hook = callable(if pre { "register_prehook" } else { "register_hook" }, f)?;
+    let slots = crate::function::slots_of(node).map(Box::from);
+    let hook = callable_for(if pre { "register_prehook" } else { "register_hook" }, f, slots)?;
     let id = if pre { node.register_prehook(hook) } else { node.register_hook(hook) };
     Ok(RemovableHandle { target: Target::Node(Arc::downgrade(node)), id })
 }
@@ -239,11 +272,29 @@ impl PyTensor {
 /// Shows the hooks that die with this handle to the garbage collector.
 pub fn traverse(t: &Tensor, visit: &PyVisit) -> std::result::Result<(), PyTraverseError> {
     let mut result = Ok(());
-    t.visit_owned_hooks(&mut |h| {
-        if let (Some(h), true) = (h.downcast_ref::<PyHook>(), result.is_ok()) {
-            result = visit.call(&h.call);
+    t.visit_owned_hooks(&mut |h| show(h, visit, &mut result));
+    result
+}
+
+/// One of the things that hang on a graph: a hook, or the rule of a custom Function.
+fn show(h: &dyn Any, visit: &PyVisit, result: &mut std::result::Result<(), PyTraverseError>) {
+    if result.is_err() {
+    } else if let Some(h) = h.downcast_ref::<PyHook>() {
+        *result = visit.call(&h.call);
+    } else if let Some(rule) = h.downcast_ref::<crate::function::PyRule>() {
+        *result = rule.visit(visit);
+    }
+}
+
+/// Shows what dies with the last handle on this node.
+pub fn traverse_node(node: &Arc<Node>, visit: &PyVisit) -> std::result::Result<(), PyTraverseError> {
+    let mut result = Ok(());
+    if Arc::strong_count(node) == 1 {
+        node.visit_hooks(&mut |h| show(h, visit, &mut result));
+        if let Some(rule) = node.rule().as_any() {
+            show(rule, visit, &mut result);
         }
-    });
+    }
     result
 }
 

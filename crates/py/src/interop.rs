@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use pyrite_core::storage::Owner;
 use pyrite_core::{DType, Device, Layout, Storage};
+use pyrite_tensor::autograd::is_grad_enabled;
 use pyrite_tensor::{Tensor, ops};
 
 /// A dtype's code in `__array_interface__`, without the byte order.
@@ -239,7 +240,7 @@ impl PyTensor {
                     t.device()
                 )));
             }
-            if t.requires_grad() {
+            if t.requires_grad() && is_grad_enabled() {
                 return tensor::runtime(
                     "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.",
                 );

@@ -1,15 +1,18 @@
 //! `grad_fn` objects: one Python object per graph node while it is alive, of a class named like the
 //! node (`AddBackward0`).
 
+use crate::enter::{Work, enter};
 use crate::error::IntoPy;
-use crate::hooks::{RemovableHandle, node_hook};
+use crate::hooks::{RemovableHandle, grads_from, grads_tuple, node_hook};
 use crate::results::scalar_object;
 use crate::tensor::{PyTensor, wrap_lasting};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType, PyWeakrefReference};
-use pyrite_tensor::autograd::Node;
-use pyrite_tensor::autograd::node::KeptValue;
+use pyrite_tensor::autograd::node::{KeptValue, OutputInfo};
+use pyrite_tensor::autograd::{Ctx, Node, is_grad_enabled};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -137,16 +140,56 @@ impl PyNode {
     /// Shape, dtype and device of each gradient this node takes.
     #[getter]
     fn _input_metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let items = self
-            .node
-            .outputs
-            .iter()
-            .map(|o| {
-                let shape = PyTuple::new(py, o.shape.iter())?;
-                (shape, crate::types::dtype_object(py, o.dtype)?).into_pyobject(py)
-            })
-            .collect::<PyResult<Vec<_>>>()?;
-        PyTuple::new(py, items)
+        let items = self.node.outputs.iter().map(|o| Bound::new(py, InputMetadata(o.clone())));
+        PyTuple::new(py, items.collect::<PyResult<Vec<_>>>()?)
+    }
+    /// Runs this node alone: gradients of its outputs to gradients of its inputs. The graph is kept.
+    #[pyo3(signature = (*grads))]
+    fn __call__<'py>(&self, py: Python<'py>, grads: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        let want = self.node.outputs.len();
+        if grads.len() != want {
+            return Err(PyTypeError::new_err(format!(
+                "{}: expected {want} arguments, got {} instead",
+                self.node.name,
+                grads.len()
+            )));
+        }
+        let mut list = grads_from(&self.node.name, grads.as_any())?;
+        for (i, (g, o)) in list.iter().zip(&self.node.outputs).enumerate() {
+            if let Some(g) = g
+                && g.shape() != o.shape.as_slice()
+            {
+                return Err(PyRuntimeError::new_err(format!(
+                    "{}: gradient {i} has shape {:?}, the output {:?}",
+                    self.node.name,
+                    g.shape(),
+                    o.shape
+                )));
+            }
+        }
+        let node = self.node.clone();
+        let back = enter(py, Work::Long, move || {
+            let mut cx = Ctx {
+                node: &node,
+                grads: &mut list,
+                needs: u64::MAX,
+                create_graph: is_grad_enabled(),
+                keep_graph: true,
+                batch: None,
+                saved: Default::default(),
+            };
+            node.rule().backward(&mut cx)
+        })?;
+        let all = grads_tuple(py, &back)?;
+        if all.len() == 1 { all.get_item(0) } else { Ok(all.into_any()) }
+    }
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        crate::hooks::traverse_node(&self.node, &visit)
+    }
+    fn __clear__(&self) {
+        if Arc::strong_count(&self.node) == 1 {
+            self.node.clear_hooks();
+        }
     }
     /// What the node keeps (`_saved_self`) is found by name, so it is listed here.
     fn __dir__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
@@ -174,6 +217,9 @@ impl PyNode {
         {
             return ctx.getattr(name);
         }
+        if let Some(value) = crate::saved_values::attribute(py, &self.node, name)? {
+            return Ok(value);
+        }
         Err(pyo3::exceptions::PyAttributeError::new_err(format!(
             "'{}' object has no attribute '{name}'",
             self.node.name
@@ -184,6 +230,34 @@ impl PyNode {
     }
     fn __repr__(slf: &Bound<Self>) -> String {
         format!("<{} object at {:#x}>", slf.get().node.name, slf.as_ptr() as usize)
+    }
+}
+
+/// What a gradient that arrives at a node looks like.
+#[pyclass(frozen, name = "_InputMetadata", module = "pyrite._C")]
+struct InputMetadata(OutputInfo);
+
+#[pymethods]
+impl InputMetadata {
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        crate::types::size_object(py, &self.0.shape)
+    }
+    #[getter]
+    fn dtype(&self, py: Python) -> PyResult<Py<crate::types::PyDType>> {
+        crate::types::dtype_object(py, self.0.dtype)
+    }
+    #[getter]
+    fn device(&self, py: Python) -> PyResult<Py<crate::types::PyDevice>> {
+        crate::types::device_object(py, self.0.device)
+    }
+    #[getter]
+    fn is_nested_tensor(&self) -> bool {
+        false
+    }
+    #[getter]
+    fn is_tensor_subclass(&self) -> bool {
+        false
     }
 }
 

@@ -9,8 +9,8 @@ use crate::tensor::{self, PyTensor};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use pyrite_core::Result;
-use pyrite_tensor::autograd::is_grad_enabled;
+use pyrite_core::{Result, bail};
+use pyrite_tensor::autograd::{GradMode, inplace, is_grad_enabled, mode};
 use pyrite_tensor::{MemoryFormat, Tensor, ops};
 
 /// Replaces the tensor by a view of it.
@@ -32,7 +32,22 @@ fn become_view<'py>(
         tensor::link(slf);
         return Ok(slf.clone());
     }
-    let y = enter(py, Work::Elements(0), || f(&t))?;
+    let y = enter(py, Work::Elements(0), || {
+        if t.storage().is_inference() && !mode::is_inference() {
+            bail!(
+                Runtime,
+                "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a normal tensor before doing inplace update."
+            );
+        }
+        if is_grad_enabled() && (t.requires_grad() || t.base().is_some_and(|b| b.requires_grad())) {
+            inplace::check_recorded("in-place view", &t)?;
+        }
+        // The history goes on whatever the mode: it says how the same values are looked at.
+        let _on = t.requires_grad().then(|| GradMode::new(true));
+        let y = f(&t)?;
+        inplace::keep_made(&t, &y);
+        Ok(y)
+    })?;
     tensor::swap(slf, y);
     Ok(slf.clone())
 }

@@ -11,9 +11,15 @@ use pyrite_tensor::autograd::mode;
 use pyrite_tensor::autograd::saved::{PackHook, Packed};
 use std::sync::Arc;
 
-struct Hooks {
+pub struct Hooks {
     pack: Py<PyAny>,
     unpack: Arc<Py<PyAny>>,
+}
+
+impl Hooks {
+    pub fn new(pack: &Bound<PyAny>, unpack: &Bound<PyAny>) -> Hooks {
+        Hooks { pack: pack.clone().unbind(), unpack: Arc::new(unpack.clone().unbind()) }
+    }
 }
 
 struct Object {

@@ -122,6 +122,11 @@ fn live_object(py: Python<'_>, p: *mut c_void) -> Option<Bound<'_, PyTensor>> {
     }
 }
 
+/// The object registered for a tensor's identity, if there is one.
+pub fn object_of<'py>(py: Python<'py>, meta: &pyrite_tensor::autograd::Meta) -> Option<Bound<'py, PyTensor>> {
+    live_object(py, meta.py.load(Ordering::Acquire))
+}
+
 /// The Python object of a tensor: the one it has, or a new plain `Tensor`.
 #[inline]
 pub fn wrap(py: Python<'_>, t: Tensor) -> PyResult<Bound<'_, PyTensor>> {

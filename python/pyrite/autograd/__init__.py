@@ -13,8 +13,10 @@ from .grad_mode import (
     enable_grad,
     inference_mode,
     is_inference_mode_enabled,
+    is_multithreading_enabled,
     no_grad,
     set_grad_enabled,
+    set_multithreading_enabled,
 )
 from .variable import Variable
 
@@ -33,14 +35,17 @@ __all__ = [
     "graph",
     "inference_mode",
     "is_grad_enabled",
+    "is_multithreading_enabled",
     "is_strict_inplace",
     "no_grad",
     "set_detect_anomaly",
     "set_grad_enabled",
+    "set_multithreading_enabled",
     "set_strict_inplace",
 ]
 
 is_grad_enabled = _C.is_grad_enabled
+SavedTensor = _C.SavedTensor
 
 
 def _as_tuple(value):
@@ -60,7 +65,7 @@ def _grad_tuple(outputs, grads, op):
     if len(grads) != len(outputs):
         raise RuntimeError(f"{op}: got {len(outputs)} tensors and {len(grads)} gradients")
     filled = []
-    for out, grad in zip(outputs, grads):
+    for i, (out, grad) in enumerate(zip(outputs, grads)):
         if grad is None or not isinstance(out, _C.Tensor):
             if grad is None and isinstance(out, _C.Tensor) and out.requires_grad and out.numel() != 1:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
@@ -128,6 +133,8 @@ def grad(
     outputs, inputs = _as_tuple(outputs), _as_tuple(inputs)
     if allow_unused is None:
         allow_unused = materialize_grads
+    if not inputs:
+        raise RuntimeError("grad requires non-empty inputs: 'inputs' argument to grad() cannot be empty.")
     retain = create_graph if retain_graph is None else retain_graph
     given = () if grad_outputs is None else _as_tuple(grad_outputs)
     if any(hasattr(t, "_batched_value") for t in (*outputs, *inputs, *given)):
@@ -147,27 +154,31 @@ def grad(
                 f"The differentiated Tensor at index {i} appears to not have been used in the graph. Set "
                 "allow_unused=True if this is the desired behavior."
             )
-        if materialize_grads:
-            return tuple(_C.zeros_like(x) if g is None else g for g, x in zip(result, inputs))
-        return result
+        return _materialized(result, inputs, create_graph) if materialize_grads else result
     # (A batch of gradients is checked by the engine.)
     grads = given if is_grads_batched else _grad_tuple(outputs, grad_outputs, "grad")
     result = _C._grad(outputs, grads, inputs, retain, create_graph, allow_unused, is_grads_batched)
-    if materialize_grads:
-        return tuple(_C.zeros_like(x) if g is None else g for g, x in zip(result, inputs))
-    return tuple(result)
+    return _materialized(result, inputs, create_graph) if materialize_grads else tuple(result)
+
+
+def _materialized(grads, inputs, create_graph):
+    """Zeros for the inputs that took no part; with ``create_graph`` they can be differentiated again."""
+    if any(g is None and not isinstance(x, _C.Tensor) for g, x in zip(grads, inputs)):
+        raise RuntimeError(
+            "grad: materialize_grads cannot be used when the given input is a GradientEdge: it has no values to be zeros like"
+        )
+    return tuple(_C.zeros_like(x, requires_grad=create_graph) if g is None else g for g, x in zip(grads, inputs))
 
 
 def __getattr__(name):
     # Rarely needed in training, so loaded on first use: `import pyrite` stays fast.
-    if name in ("gradcheck", "gradgradcheck"):
-        from . import _gradcheck
-
-        globals()["gradcheck"] = _gradcheck.gradcheck
-        globals()["gradgradcheck"] = _gradcheck.gradgradcheck
-        return globals()[name]
     if name in ("functional", "forward_ad", "graph"):
         import importlib
 
         return importlib.import_module("." + name, __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+# At the end, because it uses what is above. Imported here and not on first use: importing the submodule later would
+# put it in the place of the function.
+from .gradcheck import gradcheck, gradgradcheck  # noqa: E402

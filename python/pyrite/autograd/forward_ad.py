@@ -131,6 +131,11 @@ def make_dual(tensor, tangent, *, level=None):
     """
     level_id = _level_id(level, "Trying to create a dual Tensor")
     _check_pair(tensor, tangent)
+    if _C._has_tangent(tangent) and _unpack(tangent, level_id)[1] is not None:
+        raise RuntimeError(
+            "make_dual: the tangent has a forward gradient at the same level, which is not supported: unpack it first, or "
+            "open a level inside"
+        )
     if _unpack(tensor, level_id)[1] is not None:
         raise RuntimeError(
             "Making a dual Tensor based on a Tensor that already has a forward gradient at the same level "

@@ -6,7 +6,7 @@ import warnings
 from .. import _C
 from .grad_mode import no_grad
 
-__all__ = ["Function", "FunctionCtx", "once_differentiable"]
+__all__ = ["Function", "FunctionCtx", "InplaceFunction", "once_differentiable"]
 
 
 class FunctionCtx:
@@ -19,6 +19,7 @@ class FunctionCtx:
     _to_save_forward = None
     _in_jvp = False
     _materialize_grads = True
+    _materialize_non_diff_grads = True
     needs_input_grad = ()
 
     def save_for_backward(self, *tensors):
@@ -48,11 +49,21 @@ class FunctionCtx:
 
     @property
     def saved_tensors(self):
-        if self._in_jvp and self._to_save_forward is not None:
-            return tuple(self._to_save_forward)
+        if self._in_jvp:
+            return () if self._to_save_forward is None else tuple(self._to_save_forward)
         if self._saved is not None:
             return self._saved.unpack()
         return () if self._to_save is None else tuple(self._to_save)
+
+    @property
+    def _raw_saved_tensors(self):
+        return () if self._saved is None else self._saved.raw()
+
+    @property
+    def saved_variables(self):
+        """The old name of :attr:`saved_tensors`."""
+        warnings.warn("'saved_variables' is deprecated; use 'saved_tensors'", DeprecationWarning, stacklevel=2)
+        return self.saved_tensors
 
     def _node(self):
         node = None if self._saved is None else self._saved.grad_fn()
@@ -105,6 +116,12 @@ class Function:
             "invoke them on the class itself. Instantiating an autograd function will raise an error in the future.",
             DeprecationWarning,
             stacklevel=2,
+        )
+
+    def __call__(self, *args, **kwargs):
+        raise RuntimeError(
+            "Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd function "
+            "with static forward method: call `apply` of the class."
         )
 
     @staticmethod
@@ -172,7 +189,14 @@ class Function:
 
     @classmethod
     def _run_backward(cls, ctx, grads):
-        backward = cls.backward if cls.backward is not Function.backward else cls.vjp
+        backward = cls.backward
+        if backward is Function.backward:
+            backward = cls.vjp
+        elif cls.vjp is not Function.vjp:
+            raise RuntimeError(
+                "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should only implement one "
+                "of them."
+            )
         return backward(ctx, *grads)
 
     @classmethod
@@ -197,6 +221,10 @@ class Function:
 
             return apply_function(cls, args)
         return _C._function_apply(cls, FunctionCtx(), cls._run_forward, args)
+
+
+class InplaceFunction(Function):
+    """A :class:`Function` whose ``forward`` writes to an input and says so by ``ctx.mark_dirty``."""
 
 
 def once_differentiable(backward):

@@ -5,6 +5,7 @@ thread-local of the core; this file only saves and restores it.
 """
 
 import functools
+import warnings
 
 from .. import _C
 
@@ -31,8 +32,12 @@ class _GradContext:
 
     def __call__(self, func):
         if isinstance(func, type):
-            raise TypeError(
-                f"{type(self).__name__} decorates functions, not classes: decorate the methods of {func.__name__}"
+            warnings.warn(
+                "Decorating classes is deprecated and will be disabled in future versions. You should only decorate "
+                "functions or methods. To preserve the current behavior of class decoration, you can directly decorate the "
+                "`__init__` method and nothing else.",
+                FutureWarning,
+                stacklevel=2,
             )
         code = getattr(func, "__code__", None)
         if code is not None and code.co_flags & _CO_GENERATOR:
@@ -177,3 +182,44 @@ class inference_mode(_GradContext):
 
 
 is_inference_mode_enabled = _C.is_inference_mode_enabled
+
+
+_multithreading = [True]
+
+
+def is_multithreading_enabled():
+    """What :class:`set_multithreading_enabled` was last told."""
+    return _multithreading[0]
+
+
+class set_multithreading_enabled(_GradContext):
+    """Says whether backward may use a thread per device. Pyrite's backward runs in the thread that calls it, so this is
+    remembered and changes nothing. Works at once, as a context manager and as a decorator.
+
+    Example::
+
+        >>> import pyrite as torch
+        >>> with torch.autograd.set_multithreading_enabled(False):
+        ...     torch.autograd.is_multithreading_enabled()
+        False
+    """
+
+    def __new__(cls, mode):
+        return object.__new__(cls)
+
+    def __init__(self, mode):
+        self.mode = bool(mode)
+        self.prev, _multithreading[0] = _multithreading[0], self.mode
+
+    def _clone(self):
+        return self.__class__(self.mode)
+
+    def __enter__(self):
+        _multithreading[0] = self.mode
+
+    def __exit__(self, *exc):
+        _multithreading[0] = self.prev
+
+    def __call__(self, func):
+        _multithreading[0] = self.prev
+        return super().__call__(func)

@@ -120,8 +120,14 @@ class _MutationContext:
 def allow_mutation_on_saved_tensors():
     """Saved tensors may be written to; their graphs get copies. Pyrite's default, also where
     :class:`~pyrite.autograd.set_strict_inplace` is on."""
-    with set_strict_inplace(False):
-        yield _MutationContext()
+    if getattr(_local, "mutable", False):
+        raise RuntimeError("allow_mutation_on_saved_tensors contexts cannot be nested")
+    _local.mutable = True
+    try:
+        with set_strict_inplace(False):
+            yield _MutationContext()
+    finally:
+        _local.mutable = False
 
 
 class _MultiHandle:
@@ -169,7 +175,9 @@ def register_multi_grad_hook(tensors, fn, *, mode="all"):
             with lock:
                 first = run not in runs
                 if first:
-                    runs.clear()
+                    # Backwards of several threads may be under way; those before the last thousand are over.
+                    if len(runs) > 1000:
+                        del runs[next(iter(runs))]
                     runs[run] = True
             if first:
                 fn(grad)

@@ -8,6 +8,15 @@ class _VariableMeta(type):
         return isinstance(instance, _C.Tensor)
 
 
+class _Engine:
+    """What users reach as ``Variable._execution_engine``."""
+
+    @staticmethod
+    def queue_callback(callback):
+        """Calls ``callback()`` at the end of the backward that is running."""
+        _C._queue_callback(callback)
+
+
 class Variable(metaclass=_VariableMeta):
     """``Variable(data, requires_grad)`` returns a tensor that shares ``data``'s memory.
 
@@ -16,6 +25,8 @@ class Variable(metaclass=_VariableMeta):
     >>> (x * x).sum().backward(); x.grad.tolist()
     [2.0, 2.0]
     """
+
+    _execution_engine = _Engine()
 
     def __new__(cls, data, requires_grad=False, volatile=None):
         if volatile is not None:

@@ -112,6 +112,9 @@ class BackwardHooks:
         return replaced
 
     def _input_grad(self, i, grad):
+        if self.output_pos and not self.grad_outputs:
+            # A gradient of a gradient: it reaches the input without having passed the module's output.
+            return None
         self.grad_inputs[i] = grad
         if len(self.grad_inputs) < len(self.input_pos):
             return None

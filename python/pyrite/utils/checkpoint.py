@@ -35,7 +35,7 @@ class CheckpointError(RuntimeError):
     """The function did something else when it ran again."""
 
 
-_early_stop = [True]
+_early_stop = [None]
 _debug = [None]
 
 
@@ -49,7 +49,8 @@ def _switch(cell, value):
 
 
 def set_checkpoint_early_stop(enable):
-    """Context manager: False runs the function to its end again, even where everything needed is there earlier."""
+    """Context manager: False runs the functions checkpointed inside to their end again, even where everything needed is
+    there earlier. Overrides the ``early_stop`` argument of :func:`checkpoint`."""
     return _switch(_early_stop, bool(enable))
 
 
@@ -120,24 +121,14 @@ class _Arguments:
         self.leaves = [None if isinstance(x, Tensor) else x for x in self.leaves]
         self.needs = [t.requires_grad for t in tensors]
         with enable_grad():
-            anchor = _C.zeros(0, requires_grad=True)
-            self.ctx = None
-            holder = self
-
-            class Keep(_Keep):
-                @staticmethod
-                def forward(ctx, *a):
-                    holder.ctx = ctx
-                    return _Keep.forward(ctx, *a)
-
-            self.node = Keep.apply(anchor, *tensors)
+            self.node = _Keep.apply(_C.zeros(0, requires_grad=True), *tensors)
 
     def again(self):
         from ._pytree import tree_unflatten
 
         leaves = list(self.leaves)
         with enable_grad():
-            tensors = self.ctx.saved_tensors
+            tensors = self.node.grad_fn.saved_tensors
         for i, t, needs in zip(self.places, tensors, self.needs):
             if t.requires_grad and not t.is_leaf:
                 # The recomputed graph is only there to be asked what it saves: it ends at the arguments.
@@ -211,6 +202,10 @@ class _Frame:
         """What the recomputation saved, if the forward run saved as much."""
         self.count += 1
         if number >= len(self.metas):
+            if self.early_stop:
+                # Everything is there already; the stop is on its way through an operation that saves more, or through
+                # a backward that is recorded.
+                raise _Stop(self)
             if self.determinism == "none":
                 return
             self.fail(
@@ -218,7 +213,7 @@ class _Frame:
                 "forward pass."
             )
         values[number] = t.detach()
-        if self.count == len(self.metas) and self.early_stop and _early_stop[0]:
+        if self.count == len(self.metas) and self.early_stop:
             raise _Stop(self)
 
     def check(self, values):
@@ -343,6 +338,7 @@ def checkpoint(
     if not _C.is_grad_enabled():
         return function(*args, **kwargs)
     debug = debug if _debug[0] is None else _debug[0]
+    early_stop = early_stop if _early_stop[0] is None else _early_stop[0]
     frame = _Frame(function, args, kwargs, preserve, determinism_check, debug, early_stop, context_fn())
     with contextlib.ExitStack() as stack:
         stack.enter_context(frame.forward_context)

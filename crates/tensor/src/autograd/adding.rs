@@ -41,8 +41,8 @@ fn add_grads(a: Tensor, b: Tensor, create_graph: bool) -> Result<Tensor> {
 /// Several threads may run backward into the same leaf: each adds under the lock of its address.
 static ADDING: [Mutex<()>; 64] = [const { Mutex::new(()) }; 64];
 
-/// Adds into `.grad` of a tensor.
-pub(super) fn accumulate(t: &Tensor, g: Tensor, create_graph: bool) -> Result<()> {
+/// Adds into `.grad` of a tensor. `others` handles on `g` don't mind that it becomes the gradient.
+pub(super) fn accumulate(t: &Tensor, g: Tensor, create_graph: bool, others: usize) -> Result<()> {
     let meta = t.meta_or_new();
     let which = (Arc::as_ptr(meta) as usize >> 6) % ADDING.len();
     // A signal handler must not find this lock taken by its own thread.
@@ -54,7 +54,7 @@ pub(super) fn accumulate(t: &Tensor, g: Tensor, create_graph: bool) -> Result<()
         None if create_graph => g,
         None => {
             // Keep the buffer if it is ours alone and as dense as the parameter, else copy.
-            let own = g.handles() == 1 && g.storage().is_unique() && g.layout().is_dense();
+            let own = g.handles() <= 1 + others && g.storage().is_unique() && g.layout().is_dense();
             match own && g.strides() == t.layout().like_strides().as_slice() {
                 true if g.meta().is_none() => g,
                 true => g.detach(),

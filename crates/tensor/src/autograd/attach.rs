@@ -1,7 +1,7 @@
 //! Recording an operator whose backward is a closure: what it saves, and its outputs' place in the graph.
 
-use super::node::{Ctx, Edge, Grads, KeptValue, Node, Rule, info, make};
-use super::saved::Saved;
+use super::node::{Ctx, Edge, Grads, KeptValue, Node, Rule, SavedItem, info, make};
+use super::saved::{Place, Saved};
 use super::{Meta, forward, mode};
 use crate::tensor::Tensor;
 use pyrite_core::{Result, bail};
@@ -72,6 +72,29 @@ where
             }
         }
         Ok(None)
+    }
+    fn visit_saved(&self, node: &Arc<Node>, f: &mut dyn FnMut(SavedItem) -> Result<bool>) -> Result<()> {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(list) = saved.as_mut() else { return second_backward(node) };
+        let mut places: SmallVec<[Option<Place>; 3]> =
+            list.iter().map(|s| s.as_ref().and_then(|s| s.place(node))).collect();
+        // Inputs without a gradient have no edge to tell them by: they fill the places that are left, in order.
+        for k in 0..places.len() {
+            if places[k].is_none() && list[k].is_some() {
+                places[k] = (0..node.edges().len().max(list.len()) as u8)
+                    .filter(|i| node.edges().get(*i as usize).is_none_or(Option::is_none))
+                    .map(Place::Input)
+                    .find(|p| !places.contains(&Some(*p)));
+            }
+        }
+        for (s, place) in list.iter_mut().zip(places) {
+            if let Some(s) = s
+                && f(SavedItem::Tensor(place, s))?
+            {
+                break;
+            }
+        }
+        Ok(())
     }
     fn release(&self) {
         let old = {

@@ -3,9 +3,9 @@
 //! inside ... moves to a thread with a fresh stack now and then (`reentry.rs`).
 
 use super::adding::{accumulate, deliver};
-use super::mode::GradMode;
+use super::mode::{GradMode, PackHooks};
 use super::node::{Ctx, Edge, Grads, Node, Target};
-use super::runs::InRun;
+use super::runs::{InRun, run_callbacks};
 use super::{Watched, anomaly, batch, forward, reentry};
 use crate::tensor::Tensor;
 use crate::{check_interrupt, ops};
@@ -232,6 +232,7 @@ pub(super) fn run(roots: SmallVec<[(Edge, Tensor); 1]>, opts: &Options) -> Resul
         plan.steps.iter().filter(takes).filter_map(|s| s.target.as_ref().map(Target::key)).collect()
     });
     let _mode = GradMode::new(opts.create_graph);
+    let _hooks = PackHooks::here();
     let mut leaves: SmallVec<[u32; 4]> = SmallVec::new();
     for (n, (e, g)) in roots.into_iter().enumerate() {
         deliver(&mut plan.steps[starts[n] as usize].grads, e.nr, g, through)?;
@@ -267,6 +268,10 @@ pub(super) fn run(roots: SmallVec<[(Edge, Tensor); 1]>, opts: &Options) -> Resul
             for &(_, nr, place) in wanted.iter().filter(|w| w.0 == i) {
                 captured[place] = grads[nr as usize].clone();
             }
+        }
+        // A result whose `.grad` was asked for counts as run: its prehooks see the gradient.
+        if alive && stop && opts.accumulate && node.is_hooked() {
+            node.run_pre(&mut grads).map_err(|e| anomaly::explain(&node, e))?;
         }
         let back = if alive && !stop {
             let mut needs = 0u64;
@@ -304,6 +309,7 @@ pub(super) fn run(roots: SmallVec<[(Edge, Tensor); 1]>, opts: &Options) -> Resul
             }
         }
     }
+    run_callbacks()?;
     Ok(captured)
 }
 
@@ -342,13 +348,14 @@ fn run_leaf(
     }
     let node = node.and_then(|n| n.upgrade()).filter(|n| n.is_hooked());
     let Some(node) = node else {
-        accumulate(&leaf, g, opts.create_graph || forward::active())?;
+        accumulate(&leaf, g, opts.create_graph || forward::active(), 0)?;
         return post.into_iter().try_for_each(|(_, h)| h.call(&leaf));
     };
     let mut grads: Grads = std::iter::once(Some(g)).collect();
     node.run_pre(&mut grads)?;
     if let Some(g) = grads.first().cloned().flatten() {
-        accumulate(&leaf, g, opts.create_graph || forward::active())?;
+        // The hooks that follow see the very tensor that `.grad` becomes.
+        accumulate(&leaf, g, opts.create_graph || forward::active(), 1)?;
     }
     for (_, h) in post {
         h.call(&leaf)?;

@@ -181,6 +181,12 @@ pub fn has(t: &Tensor) -> bool {
     active() && t.meta().is_some() && !tangents(t).is_empty()
 }
 
+/// Takes all tangents from a tensor.
+pub fn forget(t: &Tensor) {
+    let old = t.meta().and_then(|m| m.lock().dual.take());
+    drop(old);
+}
+
 fn push(t: &Tensor, id: u64, tangent: Tensor) {
     let cell = match own(t) {
         Some(d) => d.cell,

@@ -66,6 +66,16 @@ pub fn mark_custom(view: &Tensor) {
     }
 }
 
+/// For an in-place view: `new` takes the place of `old`, whose making counts, wherever this happens.
+pub fn keep_made(old: &Tensor, new: &Tensor) {
+    let made = old.meta().and_then(|m| m.lock().view.as_ref().map(|v| v.made)).unwrap_or(Made::Plain);
+    if let Some(m) = new.meta()
+        && let Some(v) = &mut m.lock().view
+    {
+        v.made = made;
+    }
+}
+
 const CUSTOM: &str = "This view was created inside a custom Function (or because an input was returned as-is) and the autograd logic to handle view+inplace would override the custom backward associated with the custom Function, leading to incorrect gradients. This behavior is forbidden. You can fix this by cloning the output of the custom Function.";
 
 /// `Output 0 of Exp`.
@@ -153,6 +163,7 @@ pub(super) fn grad_fn(t: &Tensor) -> Option<Edge> {
         AsStrided(Lens::new(&base, t)),
     );
     let edge = Edge::new(node, 0);
+    keep_retaining(meta, &edge);
     meta.set_storied();
     let mut m = meta.lock();
     let old = m.grad_fn.replace(edge.clone());
@@ -163,6 +174,17 @@ pub(super) fn grad_fn(t: &Tensor) -> Option<Edge> {
     meta.set_requires(true);
     drop(old);
     Some(edge)
+}
+
+/// Before a tensor gets the history `new`: `retain_grad` stays in force.
+fn keep_retaining(meta: &Meta, new: &Edge) {
+    let old = {
+        let m = meta.lock();
+        if m.retains_grad { m.grad_fn.clone() } else { None }
+    };
+    if let (Some(old), Some(node)) = (old, new.made_by()) {
+        old.node().move_retained_to(old.nr, node, new.nr);
+    }
 }
 
 /// Is an in-place write to `t` allowed now? Call before writing.
@@ -280,6 +302,9 @@ pub fn rebase_at(t: &Tensor, node: Arc<Node>, nr: u32) {
         smallvec![node::info(&base)],
         CopySlices { lens: Lens::new(&base, t), inner: Mutex::new(Some(node)) },
     );
+    if let Some(m) = base.meta() {
+        keep_retaining(m, &Edge::new(copy.clone(), 0));
+    }
     node::set_history(&copy, &[&base]);
     let now = t.storage().version();
     let view_node = node::make(
@@ -288,6 +313,9 @@ pub fn rebase_at(t: &Tensor, node: Arc<Node>, nr: u32) {
         smallvec![node::info(t)],
         AsStrided(Lens::new(&base, t)),
     );
+    if let Some(m) = t.meta() {
+        keep_retaining(m, &Edge::new(view_node.clone(), 0));
+    }
     node::set_history(&view_node, &[t]);
     if let Some(m) = t.meta()
         && let Some(v) = &mut m.lock().view

@@ -289,6 +289,20 @@ impl Tensor {
         self.alias()
     }
 
+    /// Cuts this tensor, which is no view, out of its graph.
+    pub fn forget_history(&self) {
+        let Some(meta) = self.meta() else { return };
+        let old = {
+            let mut m = meta.lock();
+            m.retains_grad = false;
+            m.grad_fn.take()
+        };
+        meta.set_requires(false);
+        if let Some(e) = old {
+            e.drop_later();
+        }
+    }
+
     /// A new tensor object over the same data, without history and without identity.
     pub fn alias(&self) -> Tensor {
         self.with_layout(self.layout().clone())
@@ -369,6 +383,9 @@ impl Tensor {
         }
         if let Some(n) = m.grad_fn.as_ref().and_then(Edge::made_by).filter(|n| Arc::strong_count(n) == 1) {
             n.visit_hooks(f);
+            if let Some(rule) = n.rule().as_any() {
+                f(rule);
+            }
         }
     }
 
@@ -376,12 +393,14 @@ impl Tensor {
     pub fn clear_owned_hooks(&self) {
         let Some(meta) = self.meta() else { return };
         let (hooks, edge) = {
+            // A custom Function's ctx may hold this tensor: the history goes, which nobody can ask for any more.
             let mut m = meta.lock();
             let hooks = m
                 .watched
                 .as_mut()
                 .map(|w| (std::mem::take(&mut w.hooks), std::mem::take(&mut w.post_accumulate)));
-            (hooks, m.grad_fn.clone())
+            let owned = m.grad_fn.as_ref().and_then(Edge::made_by).is_some_and(|n| Arc::strong_count(n) == 1);
+            (hooks, if owned { m.grad_fn.take() } else { m.grad_fn.clone() })
         };
         // Dropped after the lock is gone: a hook's destructor may look at this tensor.
         drop(hooks);

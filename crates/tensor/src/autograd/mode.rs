@@ -110,6 +110,33 @@ pub fn pop_pack_hook() {
     }
 }
 
+/// Gives the thread back the hooks it had, whatever unpack hooks enter or leave meanwhile.
+pub struct PackHooks(Option<Vec<Arc<dyn PackHook>>>);
+
+impl PackHooks {
+    /// The hooks in force. Costs nothing to speak of where there are none.
+    pub fn here() -> PackHooks {
+        PackHooks(PACKING.with_borrow(|p| if p.is_empty() { None } else { Some(p.clone()) }))
+    }
+}
+
+impl Drop for PackHooks {
+    fn drop(&mut self) {
+        if self.0.is_none() && !is_packing() {
+            return;
+        }
+        let before = self.0.take().unwrap_or_default();
+        let (had, has) = PACKING.with_borrow(|p| (before.len(), p.len()));
+        if had > has {
+            PACKERS.fetch_add((had - has) as u32, Ordering::Relaxed);
+        } else {
+            PACKERS.fetch_sub((has - had) as u32, Ordering::Relaxed);
+        }
+        let gone = PACKING.with_borrow_mut(|p| std::mem::replace(p, before));
+        drop(gone);
+    }
+}
+
 /// Recording has no way to fail; what went wrong meanwhile (a hook that raised, an inference tensor that
 /// was to be saved) is raised when the operation returns.
 pub(super) fn set_record_error(e: Error) {

@@ -4,6 +4,7 @@ pub use super::attach::*;
 use super::mode;
 use super::node_hooks::Hooks;
 pub use super::node_hooks::NodeHook;
+use super::saved::{Place, Saved};
 use crate::tensor::Tensor;
 use pyrite_core::{DType, Device, Dims, Result, Scalar, Site, bail};
 use smallvec::SmallVec;
@@ -99,6 +100,11 @@ pub trait Rule: Send + Sync {
     }
     /// Forgets saved tensors (after a backward that does not retain the graph).
     fn release(&self) {}
+    /// Shows what is saved, one by one, until `f` says true: the tensors by what they are to the node (`None`:
+    /// not known), and numbers that stand for inputs. An error once they are released.
+    fn visit_saved(&self, _node: &Arc<Node>, _f: &mut dyn FnMut(SavedItem) -> Result<bool>) -> Result<()> {
+        Ok(())
+    }
     /// The leaf tensor, for accumulators.
     fn leaf(&self) -> Option<Tensor> {
         None
@@ -115,6 +121,12 @@ pub trait Rule: Send + Sync {
     fn as_any(&self) -> Option<&dyn std::any::Any> {
         None
     }
+}
+
+/// What [`Rule::visit_saved`] shows.
+pub enum SavedItem<'a> {
+    Tensor(Option<Place>, &'a mut Saved),
+    Number(u8, Scalar),
 }
 
 /// What a rule sees while it runs.
@@ -370,7 +382,7 @@ pub(super) fn accumulator(leaf: &Tensor) -> Arc<Node> {
 impl Rule for Accumulate {
     fn backward(&self, cx: &mut Ctx) -> Result<Grads> {
         let g = cx.grad(0)?;
-        super::adding::accumulate(&self.leaf, g, cx.create_graph)?;
+        super::adding::accumulate(&self.leaf, g, cx.create_graph, 0)?;
         Ok(Grads::new())
     }
     fn leaf(&self) -> Option<Tensor> {

@@ -73,7 +73,7 @@ impl Node {
         h.post.retain(|x| x.0 != id);
     }
     /// Shows every hook; never waits for the lock.
-    pub(super) fn visit_hooks(&self, f: &mut dyn FnMut(&dyn std::any::Any)) {
+    pub fn visit_hooks(&self, f: &mut dyn FnMut(&dyn std::any::Any)) {
         if !self.is_hooked() {
             return;
         }
@@ -82,7 +82,7 @@ impl Node {
             h.pre.iter().chain(&h.post).for_each(|x| f(x.1.as_any()));
         }
     }
-    pub(super) fn clear_hooks(&self) {
+    pub fn clear_hooks(&self) {
         if self.is_hooked() {
             let old = std::mem::take(&mut *self.hooks());
             drop(old);
@@ -134,7 +134,7 @@ impl Node {
         }
         Ok(inputs)
     }
-    /// Moves the hooks of a replaced history to the node that took its place.
+    /// `retain_grad` follows the tensor to the history that took the place of this one.
     pub(super) fn move_retained_to(&self, nr: u32, other: &Node, other_nr: u32) {
         if !self.is_hooked() {
             return;

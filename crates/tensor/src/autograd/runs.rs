@@ -1,6 +1,7 @@
 //! Which backward runs in this thread, and what takes part in it (for hooks on several tensors).
 
 use super::node::Edge;
+use pyrite_core::{Result, bail};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,7 +12,12 @@ struct Run {
     /// It is for some inputs only, or inside one that is.
     partial: bool,
     reached: Option<HashSet<usize>>,
+    /// What is to be called at its end.
+    at_end: Vec<Callback>,
 }
+
+/// What runs when a backward is done.
+pub type Callback = Box<dyn FnOnce() -> Result<()>>;
 
 thread_local! {
     static RUNS: RefCell<Vec<Run>> = const { RefCell::new(Vec::new()) };
@@ -45,6 +51,28 @@ pub fn takes_part(e: &Edge) -> bool {
     RUNS.with_borrow(|r| r.last().and_then(|r| r.reached.as_ref()).is_some_and(|s| s.contains(&key)))
 }
 
+/// Calls `f` at the end of the innermost backward of this thread.
+pub fn at_end(f: Callback) -> Result<()> {
+    RUNS.with_borrow_mut(|r| match r.last_mut() {
+        Some(run) => {
+            run.at_end.push(f);
+            Ok(())
+        }
+        None => bail!(Runtime, "Final callbacks can only be installed during backward pass."),
+    })
+}
+
+/// Calls what was left for the end; a callback may leave more.
+pub(super) fn run_callbacks() -> Result<()> {
+    loop {
+        let list = RUNS.with_borrow_mut(|r| r.last_mut().map(|r| std::mem::take(&mut r.at_end)));
+        match list {
+            Some(list) if !list.is_empty() => list.into_iter().try_for_each(|f| f())?,
+            _ => return Ok(()),
+        }
+    }
+}
+
 /// A backward is running while this lives.
 pub(super) struct InRun;
 
@@ -56,7 +84,7 @@ impl InRun {
         let id = NEXT_RUN.fetch_add(1, Ordering::Relaxed);
         RUNS.with_borrow_mut(|r| {
             let partial = partial || r.last().is_some_and(|outer| outer.partial);
-            r.push(Run { id, partial, reached });
+            r.push(Run { id, partial, reached, at_end: Vec::new() });
         });
         InRun
     }

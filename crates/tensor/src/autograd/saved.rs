@@ -7,7 +7,7 @@ use super::{Meta, MetaCell, Target, forward, mode};
 use crate::tensor::{Impl, Lazy, Tensor};
 use pyrite_core::layout::contiguous_strides;
 use pyrite_core::watch::{Kept, Part, State};
-use pyrite_core::{DType, Layout, Result, Site, Storage, bail, err};
+use pyrite_core::{DType, Layout, Result, Site, Storage, bail, ensure, err};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -113,6 +113,25 @@ pub trait Packed: Send + Sync {
 /// What `saved_tensors_hooks` puts in force; see `mode::push_pack_hook`.
 pub trait PackHook: Send + Sync {
     fn pack(&self, t: &Tensor) -> Result<Arc<dyn Packed>>;
+}
+
+/// Hands a tensor to a hook, which must not write to it.
+fn pack(hook: &dyn PackHook, t: &Tensor) -> Result<Arc<dyn Packed>> {
+    let version = t.storage().version();
+    let packed = hook.pack(t)?;
+    ensure!(
+        t.storage().version() == version,
+        Runtime,
+        "A saved tensor pack hook is modifying its input in place. Tensors provided as input to pack hook can not be modified by in-place operations as this can lead to unexpected side-effects. Clone the tensor in the hook first."
+    );
+    Ok(packed)
+}
+
+/// What a saved tensor is to its node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    Input(u8),
+    Output(u32),
 }
 
 /// See the module text. Saving allocates nothing for the tensors of most programs, and fills the value
@@ -290,13 +309,13 @@ impl Saved {
         let packed = {
             let _off = mode::GradMode::new(false);
             match &origin {
-                Origin::Leaf => hook.pack(t),
-                Origin::Edge(e) => hook.pack(&recorded_as(t, e.clone())),
+                Origin::Leaf => pack(&*hook, t),
+                Origin::Edge(e) => pack(&*hook, &recorded_as(t, e.clone())),
                 Origin::Nth(_) => match t.edge() {
-                    Some(e) => hook.pack(&recorded_as(t, e)),
-                    None => hook.pack(&t.detach()),
+                    Some(e) => pack(&*hook, &recorded_as(t, e)),
+                    None => pack(&*hook, &t.detach()),
                 },
-                Origin::Nothing | Origin::Output(_) => hook.pack(&t.detach()),
+                Origin::Nothing | Origin::Output(_) => pack(&*hook, &t.detach()),
             }
         };
         let made = packed.and_then(|p| Ok((p, Tensor::empty(&[0], t.dtype(), t.device())?)));
@@ -322,7 +341,7 @@ impl Saved {
     }
 
     /// The bytes as they were when they were saved; `None`: they still are where they were.
-    fn moved(&self, node: &Node) -> Result<Option<Tensor>> {
+    fn moved(&self, node: Option<&Node>) -> Result<Option<Tensor>> {
         let Some(storage) = self.storage() else { return Ok(None) };
         let now = storage.version();
         let kept = match &self.mark {
@@ -352,8 +371,8 @@ impl Saved {
     }
 
     #[cold]
-    fn stale<T>(&self, node: &Node, now: u32, who: Option<(&str, Site)>) -> Result<T> {
-        let op = &node.name;
+    fn stale<T>(&self, node: Option<&Node>, now: u32, who: Option<(&str, Site)>) -> Result<T> {
+        let op = node.map_or("a Function whose graph is gone", |n| &*n.name);
         let role = match &self.origin {
             Origin::Output(nr) => format!(", which is output {nr} of {op},"),
             _ => String::new(),
@@ -369,7 +388,7 @@ impl Saved {
             t.dtype(),
             t.shape(),
             self.version,
-            node.site.suffix()
+            node.map_or_else(String::new, |n| n.site.suffix())
         );
     }
 
@@ -380,21 +399,91 @@ impl Saved {
 
     /// The values alone, for kernels.
     pub fn values(&self, node: &Node) -> Result<Tensor> {
-        match self.moved(node)? {
+        match self.moved(Some(node))? {
             Some(t) => Ok(t),
             None => self.tensor(),
         }
     }
 
+    /// As [`Saved::unpack`], with its history whatever the mode: what users see. Without the node, a result of
+    /// the operation has none.
+    pub fn unpack_whole(&self, node: Option<&Arc<Node>>) -> Result<Tensor> {
+        let t = self.with_history(node)?;
+        Ok(if forward::active() { forward::restore(t, &self.duals) } else { t })
+    }
+
+    /// Is `t` what was saved, unchanged in its values and its history?
+    pub fn is_still(&self, t: &Tensor) -> bool {
+        let same = self.storage().is_some_and(|s| s.same(t.storage()) && s.version() == self.version)
+            && !matches!(self.mark, Mark::Packed(_));
+        same && match (&self.origin, &self.held) {
+            (Origin::Leaf, Held::Leaf(leaf)) => leaf.same(t),
+            (Origin::Edge(e), _) => t.edge().is_some_and(|now| now.nr == e.nr && now.to.key() == e.to.key()),
+            (Origin::Nothing, _) => !t.requires_grad(),
+            _ => false,
+        }
+    }
+
+    /// Which input (of those the edges belong to) or result of the node this is; `None` if it can't be told.
+    pub fn place(&self, node: &Node) -> Option<Place> {
+        let find = |want: &Edge| {
+            node.edges()
+                .iter()
+                .flatten()
+                .position(|e| e.nr == want.nr && e.to.key() == want.to.key())
+                .map(|i| Place::Input(i as u8))
+        };
+        match &self.origin {
+            Origin::Output(nr) => Some(Place::Output(*nr)),
+            Origin::Nth(i) => Some(Place::Input(*i)),
+            Origin::Edge(e) => find(e),
+            Origin::Leaf => match &self.held {
+                Held::Leaf(t) => t.edge().as_ref().and_then(find),
+                _ => None,
+            },
+            Origin::Nothing => None,
+        }
+    }
+
+    /// Is there a tensor?
+    pub fn is_empty(&self) -> bool {
+        matches!(self.held, Held::Nothing)
+    }
+
+    /// Puts a pair of hooks on this saved tensor, once: it is handed to `hook` now.
+    pub fn set_hook(&mut self, node: &Arc<Node>, hook: &dyn PackHook) -> Result<()> {
+        ensure!(
+            !matches!(self.mark, Mark::Packed(_)),
+            Runtime,
+            "Calling register_hooks on a saved tensor whose hooks have already been set. Hint: only one pair of hooks is allowed at a time."
+        );
+        let t = self.with_history(Some(node))?;
+        let packed = pack(hook, &t)?;
+        let nothing = Tensor::empty(&[0], t.dtype(), t.device())?;
+        if let (Mark::Whole(epoch), Some(storage)) = (&self.mark, self.storage()) {
+            storage.let_go(*epoch);
+        }
+        if let Origin::Leaf = self.origin {
+            self.origin = t.edge().map_or(Origin::Nothing, Origin::Edge);
+        }
+        self.held = Held::Gone(nothing);
+        self.mark = Mark::Packed(packed);
+        Ok(())
+    }
+
     fn recorded(&self, node: &Arc<Node>) -> Result<Tensor> {
-        let old = self.moved(node)?;
         if !mode::is_grad_enabled() {
-            return match (old, &self.held) {
+            return match (self.moved(Some(node))?, &self.held) {
                 (Some(t), _) => Ok(t),
                 (None, Held::Leaf(t)) => Ok(t.detach()),
                 (None, _) => self.tensor(),
             };
         }
+        self.with_history(Some(node))
+    }
+
+    fn with_history(&self, node: Option<&Arc<Node>>) -> Result<Tensor> {
+        let old = self.moved(node.map(|n| &**n))?;
         let edge = match (&self.origin, &self.held) {
             (Origin::Leaf, Held::Leaf(t)) => match old {
                 // A leaf that was written to since: its old value, with the gradient still going to the leaf.
@@ -402,8 +491,8 @@ impl Saved {
                 None => return Ok(t.clone()),
             },
             (Origin::Edge(e), _) => Some(e.clone()),
-            (Origin::Nth(i), _) => node.edges().get(*i as usize).cloned().flatten(),
-            (Origin::Output(nr), _) => Some(Edge::new(node.clone(), *nr)),
+            (Origin::Nth(i), _) => node.and_then(|n| n.edges().get(*i as usize).cloned().flatten()),
+            (Origin::Output(nr), _) => node.map(|n| Edge::new(n.clone(), *nr)),
             (Origin::Leaf | Origin::Nothing, _) => None,
         };
         let t = match old {

@@ -3,7 +3,7 @@
 //! an `out` that is also an input is safe by construction.
 
 use super::overlap::overlap;
-use crate::autograd::{inplace, is_grad_enabled, needs_grad};
+use crate::autograd::{forward, inplace, is_grad_enabled, needs_grad};
 use crate::registry::{self, Arg, Args, Call, Value};
 use crate::tensor::Tensor;
 use pyrite_core::plan::Overlap;
@@ -113,6 +113,11 @@ pub fn resized(op: &str, out: &Tensor, shape: &[usize]) -> Result<Tensor> {
 
 /// What every `out` tensor must meet before it is written to.
 pub fn check(op: &str, out: &Tensor, inputs: &[&Tensor], dtype: pyrite_core::DType) -> Result<()> {
+    ensure!(
+        !forward::active() || !(forward::has(out) || inputs.iter().any(|t| forward::has(t))),
+        Runtime,
+        "{op}(): Trying to use forward AD with an out= function, which does not support it: assign the result instead"
+    );
     ensure!(
         !(needs_grad(inputs) || is_grad_enabled() && out.requires_grad()),
         Runtime,

@@ -3,8 +3,8 @@
 use super::Operand;
 use super::elementwise::{Operands, Types, launch_new, result_layout};
 use super::row_tangent::Run;
-use crate::autograd::node::{self, Ctx, Edge, Grads, KeptValue, Node, Rule};
-use crate::autograd::saved::Saved;
+use crate::autograd::node::{self, Ctx, Edge, Grads, KeptValue, Node, Rule, SavedItem};
+use crate::autograd::saved::{Place, Saved};
 use crate::autograd::{forward, inplace, is_grad_enabled};
 use crate::tensor::Tensor;
 use pyrite_core::backend::Formula;
@@ -466,6 +466,23 @@ impl<S: Slots> Rule for RowRule<S> {
     /// Formulas are elementwise: whatever is saved has the dimensions at the end.
     fn takes_batches(&self) -> bool {
         true
+    }
+    fn visit_saved(&self, node: &Arc<Node>, f: &mut dyn FnMut(SavedItem) -> Result<bool>) -> Result<()> {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if saved.released {
+            return node::second_backward(node);
+        }
+        for slot in saved.slots_mut() {
+            let item = match (slot.at, slot.number) {
+                (OUTPUT, _) => SavedItem::Tensor(Some(Place::Output(0)), &mut slot.saved),
+                (i, Some(s)) => SavedItem::Number(i, s),
+                (i, None) => SavedItem::Tensor(Some(Place::Input(i)), &mut slot.saved),
+            };
+            if f(item)? {
+                break;
+            }
+        }
+        Ok(())
     }
     fn release(&self) {
         let mut old: SmallVec<[Saved; 2]> = SmallVec::new();

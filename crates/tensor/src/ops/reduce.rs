@@ -244,6 +244,8 @@ fn extremum(
     keepdim: bool,
 ) -> Result<Tensor> {
     complex_unsupported(name, t)?;
+    // `max()` and `min()` of everything: a NaN that is the result gets the gradient (not so in `amax`).
+    let counts_nans = !name.starts_with('a');
     let mask = dim_mask(name, dims, t.ndim())?;
     ensure!(
         t.numel() > 0 || !dims.is_none_or(<[i64]>::is_empty),
@@ -272,7 +274,12 @@ fn extremum(
                 let x = cx.saved(0)?;
                 let y = spread(cx.saved(1)?, x.shape(), &mask, keepdim)?;
                 let g = spread_grad(cx, &cx.grad(0)?, x.shape(), &mask, keepdim)?;
-                let hit = super::to_dtype(&super::eq(&x.detach(), &y.detach())?, x.dtype())?;
+                let mut hit = super::eq(&x.detach(), &y.detach())?;
+                if counts_nans {
+                    let nan = super::logical_and(&super::isnan(&x.detach())?, &super::isnan(&y.detach())?)?;
+                    hit = super::logical_or(&hit, &nan)?;
+                }
+                let hit = super::to_dtype(&hit, x.dtype())?;
                 let dims: SmallVec<[i64; 8]> =
                     (0..mask.len()).filter(|d| mask[*d]).map(|d| d as i64).collect();
                 let share = if dims.is_empty() {

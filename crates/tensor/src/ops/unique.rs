@@ -1,12 +1,13 @@
 //! Distinct elements: `unique`, `unique_consecutive`, of the flattened tensor or of slices.
 
 use super::order::sorted_values;
+use crate::autograd;
 use crate::op;
 use crate::registry::{Op, Value};
 use crate::tensor::Tensor;
 use pyrite_core::backend::{Index, Order, Scatter};
 use pyrite_core::layout::wrap_dim;
-use pyrite_core::{DType, Device, Dims, Result, Scalar, ensure};
+use pyrite_core::{DType, Device, Dims, Result, Scalar, bail, ensure};
 
 /// What is asked for.
 #[derive(Clone, Copy)]
@@ -207,10 +208,24 @@ fn unique(t: &Tensor, w: Want, dim: Option<i64>) -> Result<Value> {
         "\"unique\" is not implemented for '{}'",
         t.dtype().name()
     );
-    match dim {
+    let value = match dim {
         None => flat(t, w),
         Some(d) => slices(t, d, w),
+    }?;
+    if autograd::needs_grad(&[t]) {
+        // Better an error in backward than a gradient that lacks this part.
+        let values = match &value {
+            Value::Tensor(y) => Some(y),
+            Value::Tuple(l) | Value::Named(_, _, l) => l.first(),
+            _ => None,
+        };
+        if let Some(y) = values {
+            autograd::attach("UniqueBackward0", &[t], &[y], &[], |_| {
+                bail!(NotImplemented, "the derivative for 'unique' is not implemented")
+            });
+        }
     }
+    Ok(value)
 }
 
 pub fn register(list: &mut Vec<Op>) {

@@ -123,7 +123,8 @@ def _tangents(func, inputs, i, direction):
 
     with forward_ad.dual_level():
         args = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
-        args[i] = forward_ad.make_dual(args[i], direction)
+        # A copy: functions that write to their argument write to its tangent.
+        args[i] = forward_ad.make_dual(args[i], direction.clone())
         pairs = [forward_ad.unpack_dual(o) for o in _differentiable(func(*args))]
     return [_C.zeros_like(p, requires_grad=False) if t is None else t.detach() for p, t in pairs]
 
