@@ -403,3 +403,23 @@ def test_gradients_none_for_results_without_one():
     x = leaf()
     Two.apply(x)[0].sum().backward()
     assert x.grad.tolist() == [1, 1]
+
+
+def test_defaults_of_forward_reach_setup_context():
+    class Power(Function):
+        @classmethod
+        def forward(cls, x, y=3):
+            return x**y
+
+        @classmethod
+        def setup_context(cls, ctx, inputs, output):
+            x, ctx.y = inputs
+            ctx.save_for_backward(x)
+
+        @classmethod
+        def backward(cls, ctx, g):
+            return g * ctx.y * ctx.saved_tensors[0] ** (ctx.y - 1), None
+
+    x = leaf()
+    Power.apply(x).sum().backward()
+    assert x.grad.tolist() == [12, 27]

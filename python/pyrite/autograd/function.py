@@ -213,7 +213,8 @@ class Function:
             args = tuple(bound[n] for n in names if n in bound)
         if cls.setup_context is not Function.setup_context and getattr(cls.forward, "__defaults__", None):
             # `setup_context` sees all arguments, those that were left out as well.
-            missing = cls.forward.__code__.co_argcount - len(args)
+            # (A class method's code counts the class.)
+            missing = cls.forward.__code__.co_argcount - len(args) - hasattr(cls.forward, "__self__")
             if 0 < missing <= len(cls.forward.__defaults__):
                 args = (*args, *cls.forward.__defaults__[-missing:])
         if any(hasattr(a, "_batched_value") for a in args):
