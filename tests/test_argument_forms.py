@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from subject import F, torch
+from subject import IS_PYRITE, F, torch
 
 X = torch.tensor([1.0, -2.0, 4.0])
 INF, NAN = float("inf"), float("nan")
@@ -466,3 +466,73 @@ def test_small_forms():
     assert torch.abs(z, out=torch.empty(1, dtype=torch.complex64)).tolist() == [5 + 0j]
     with pytest.raises(AssertionError, match="not equal"):
         torch.testing.assert_close(torch.tensor([1, 2]), torch.tensor([1, 3]), rtol=0, atol=0)
+
+
+# ---- operators ---------------------------------------------------------------------------------------------------------------
+
+
+class Right:
+    def __radd__(self, other):
+        return "added"
+
+    def __rmul__(self, other):
+        return "multiplied"
+
+
+def test_in_place_operators_let_the_other_object_answer():
+    x = torch.ones(2)
+    x += Right()
+    assert x == "added"
+    x = torch.ones(2)
+    x *= Right()
+    assert x == "multiplied"
+    x = torch.ones(2)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        x -= Right()
+
+
+def test_heaviside_wants_one_dtype():
+    with pytest.raises(RuntimeError, match="different dtypes"):
+        torch.heaviside(torch.ones(2), torch.ones(2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_nextafter_of_halves(dtype):
+    d = getattr(torch, dtype)
+    if dtype == "float16" and not IS_PYRITE:
+        pytest.skip("PyTorch has none")
+    eps, tiny = torch.finfo(d).eps, torch.finfo(d).smallest_normal * torch.finfo(d).eps
+    a = torch.tensor([1.0, 1.0, -1.0, 0.0, 0.0, 2.0, NAN], dtype=d)
+    b = torch.tensor([2.0, 0.0, -2.0, 1.0, -1.0, 2.0, 1.0], dtype=d)
+    got = torch.nextafter(a, b).tolist()
+    assert got[:6] == [1 + eps, 1 - eps / 2, -1 - eps, tiny, -tiny, 2.0] and np.isnan(got[6])
+
+
+def test_messages_name_types_as_pytorch_does():
+    x = torch.ones(2, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="result type Float can't be cast to the desired output type Long"):
+        x += 0.5
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("order", [(0, 1, 3, 2), (3, 1, 0, 2), (2, 3, 0, 1)])
+def test_batch_norm_of_permuted_memory(training, order):
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((2, 3, 4, 5))
+    back = np.argsort(order)
+    shape = [values.shape[i] for i in order]
+    x = torch.from_numpy(values.transpose(order).copy()).permute(*[int(i) for i in back]).requires_grad_()
+    assert x.shape == values.shape and sorted(shape) == [2, 3, 4, 5]
+    mean, var = rng.standard_normal(3), rng.random(3) + 0.5
+    y = F.batch_norm(x, torch.from_numpy(mean.copy()), torch.from_numpy(var.copy()), training=training)
+    if training:
+        mean, var = values.mean((0, 2, 3)), values.var((0, 2, 3))
+    want = (values - mean[:, None, None]) / np.sqrt(var + 1e-5)[:, None, None]
+    np.testing.assert_allclose(y.detach().numpy(), want, rtol=1e-9, atol=1e-9)
+    g = rng.standard_normal(values.shape)
+    y.backward(torch.from_numpy(g))
+    rstd = 1 / np.sqrt(var + 1e-5)[:, None, None]
+    if training:
+        along = lambda t: t.mean((0, 2, 3), keepdims=True)
+        g = g - along(g) - want * along(g * want)
+    np.testing.assert_allclose(x.grad.numpy(), g * rstd, rtol=1e-8, atol=1e-9)

@@ -156,6 +156,20 @@ fn inplace(slf: &Bound<PyTensor>, other: &Bound<PyAny>, r: RowId) -> PyResult<()
     Ok(())
 }
 
+/// What an in-place operator works with. An argument that cannot be had makes Python ask the other object
+/// (`__radd__`), as it should where the object is none of ours.
+struct Operable<'py>(Bound<'py, PyAny>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Operable<'py> {
+    type Error = PyErr;
+    fn extract(o: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if Other::read(&o)?.is_some() || overrides::active() && o.hasattr("__torch_function__")? {
+            return Ok(Operable(o.to_owned()));
+        }
+        Err(pyo3::exceptions::PyTypeError::new_err("not an operand"))
+    }
+}
+
 fn unary(slf: &Bound<PyTensor>, f: fn(&Tensor) -> Result<Tensor>) -> PyResult<Py<PyAny>> {
     let py = slf.py();
     let t = slf.get().tensor(py);
@@ -191,8 +205,8 @@ mod slots {
             fn $rname(slf: &Bound<Self>, other: &Bound<PyAny>) -> Made<'static> {
                 binary(slf, other, id::$id, true)
             }
-            fn $iname(slf: &Bound<Self>, other: &Bound<PyAny>) -> PyResult<()> {
-                inplace(slf, other, id::$id)
+            fn $iname(slf: &Bound<Self>, other: Operable) -> PyResult<()> {
+                inplace(slf, &other.0, id::$id)
             }
         )* }
     };

@@ -283,8 +283,8 @@ pub fn assign(op: &str, dst: &Tensor, result: &Tensor) -> Result<()> {
         result.dtype().can_cast(dst.dtype()),
         Runtime,
         "result type {} can't be cast to the desired output type {} ({op})",
-        result.dtype().name(),
-        dst.dtype().name()
+        result.dtype().legacy_name(),
+        dst.dtype().legacy_name()
     );
     copy_(dst, result)
 }

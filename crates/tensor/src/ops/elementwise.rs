@@ -288,6 +288,21 @@ fn check_operands(row: &Row, ops: &[Operand]) -> Result<()> {
             Runtime,
             "sub: Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
         );
+    } else if row.id == id::HEAVISIDE {
+        if let [Operand::Tensor(a), Operand::Tensor(b)] = ops {
+            ensure!(
+                a.dtype() == b.dtype(),
+                Runtime,
+                "heaviside is not yet implemented for tensors with different dtypes. ({} and {})",
+                a.dtype().name(),
+                b.dtype().name()
+            );
+            ensure!(
+                !a.dtype().is_complex(),
+                Runtime,
+                "heaviside is not yet implemented for complex tensors."
+            );
+        }
     } else if row.id == id::LERP {
         check_lerp(ops)?;
     } else if row.id == id::ADDCDIV {
@@ -407,6 +422,13 @@ pub fn run(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Result<Tens
     {
         return y;
     }
+    if row.id == id::NEXTAFTER
+        && let [Operand::Tensor(a), Operand::Tensor(b)] = ops
+        && matches!(a.dtype(), DType::F16 | DType::BF16)
+        && a.dtype() == b.dtype()
+    {
+        return super::halves::nextafter(a, b);
+    }
     if let Some(first) = uniform(row, ops) {
         check_operands(row, ops)?;
         let types = types(row, first.dtype(), params)?;
@@ -514,8 +536,8 @@ pub fn run_inplace(row: &'static Row, ops: &[Operand], params: &[Scalar]) -> Res
         nothing_to_do || types.out.can_cast(target.dtype()),
         Runtime,
         "result type {} can't be cast to the desired output type {} ({}_)",
-        types.out.name(),
-        target.dtype().name(),
+        types.out.legacy_name(),
+        target.dtype().legacy_name(),
         row.name
     );
     if nothing_to_do {

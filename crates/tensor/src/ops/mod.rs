@@ -25,6 +25,7 @@ pub mod formula;
 mod gather;
 pub mod getitem;
 pub mod grid;
+mod halves;
 pub mod index;
 pub mod joining;
 pub mod lazy;

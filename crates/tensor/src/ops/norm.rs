@@ -104,6 +104,14 @@ fn channels(x: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// `y`'s view from [`channels`] was written to: if it had to be a copy, its numbers go where they belong.
+fn written(y: &Tensor, view: &Tensor) -> Result<()> {
+    if view.storage().same(y.storage()) {
+        return Ok(());
+    }
+    super::copy_raw(y, &super::with_layout(view, Layout::contiguous(y.shape())))
+}
+
 /// Normalises every channel (dimension 1) over batch and space.
 pub fn batch_norm(x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, o: Batch) -> Result<Tensor> {
     if x.ndim() == 1 && x.numel() == 0 {
@@ -160,6 +168,7 @@ pub fn batch_norm(x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, o: Batch) 
             b: b.map(Tensor::arr),
             y: yv.arr(),
         })?;
+        written(&y, &yv)?;
     }
     let ins = inputs(x, w, b);
     if needs_grad(&ins) {
@@ -199,6 +208,9 @@ pub fn batch_norm(x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, o: Batch) 
                     db: db.as_ref().map(Tensor::arr),
                     training,
                 })?;
+                if let (Some(dx), Some(view)) = (&dx, &dxv) {
+                    written(dx, view)?;
+                }
             }
             Ok(present(dx, dw, db, has_w, has_b))
         });

@@ -40,15 +40,15 @@ pub(super) fn check_dtype(op: &str, result: DType, out: DType) -> Result<()> {
             bail!(
                 Type,
                 "{op}(): input types can't be cast to the desired output type {} (they promote to {})",
-                out.name(),
-                result.name()
+                out.legacy_name(),
+                result.legacy_name()
             )
         }
         bail!(
             Runtime,
             "{op}: result type {} can't be cast to the desired output type {}",
-            result.name(),
-            out.name()
+            result.legacy_name(),
+            out.legacy_name()
         )
     }
     // `all` and `any` of bytes were bytes once.

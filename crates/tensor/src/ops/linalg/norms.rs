@@ -70,9 +70,7 @@ pub(in crate::ops) fn matrix_norm(
     };
     if number.abs() == 2.0 || number.is_nan() {
         let s = svd::svdvals(&ops::movedim(&x, &[r, c], &[-2, -1])?)?;
-        let y = if number.is_nan() {
-            ops::sum(&s, Some(&[-1]), false, None)?
-        } else if number > 0.0 && s.shape()[s.ndim() - 1] == 0 {
+        let y = if number.is_nan() || number > 0.0 && s.shape()[s.ndim() - 1] == 0 {
             ops::sum(&s, Some(&[-1]), false, None)?
         } else if number > 0.0 {
             ops::reduce::amax(&s, Some(&[-1]), false)?
