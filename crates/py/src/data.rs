@@ -113,7 +113,7 @@ fn no_shape(o: &Bound<PyAny>) -> PyErr {
 
 /// The value of an int that 64 bits cannot hold, for dtypes that can.
 fn wide_int(o: &Bound<PyAny>, d: Option<DType>) -> Option<Scalar> {
-    if !o.is_instance_of::<PyInt>() || !d.is_some_and(|d| !d.is_int()) || o.extract::<i64>().is_ok() {
+    if !o.is_instance_of::<PyInt>() || d.is_none_or(|d| d.is_int()) || o.extract::<i64>().is_ok() {
         return None;
     }
     o.extract::<f64>().ok().map(Scalar::Float)

@@ -10,6 +10,7 @@ mod lu;
 mod qr;
 mod singular;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;
 
 pub use eigh::eigh;
