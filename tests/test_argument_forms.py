@@ -536,3 +536,9 @@ def test_batch_norm_of_permuted_memory(training, order):
         along = lambda t: t.mean((0, 2, 3), keepdims=True)
         g = g - along(g) - want * along(g * want)
     np.testing.assert_allclose(x.grad.numpy(), g * rstd, rtol=1e-8, atol=1e-9)
+
+
+def test_leading_ones_of_a_written_value_do_not_matter():
+    x = torch.zeros(3, 3)
+    x[range(3), range(3)] = torch.tensor([[[1.0, 2.0, 3.0]]])
+    assert x.diagonal().tolist() == [1.0, 2.0, 3.0]

@@ -205,7 +205,7 @@ pub fn set(t: &Tensor, idx: &[Idx], value: Operand) -> Result<()> {
         return super::elementwise::run_inplace(row, &[(&s.view).into(), m.into()], &[n]);
     }
     let mut v = v;
-    while v.ndim() > 0 && v.shape()[0] == 1 && v.ndim() > s.view.ndim() {
+    while v.ndim() > 0 && v.shape()[0] == 1 {
         v = super::select(&v, 0, 0)?;
     }
     let idx: SmallVec<[Option<Tensor>; 6]> = s.indices.into_iter().collect();

@@ -10,6 +10,7 @@ mod bins;
 pub mod calculus;
 pub mod complex;
 pub mod conv;
+mod conv_transposed;
 pub mod copy;
 pub mod counts;
 pub mod create;
