@@ -18,9 +18,12 @@ pytestmark = pytest.mark.pyrite
 @pytest.fixture(autouse=True)
 def one_thread():
     before = torch.get_num_threads()
+    # A process that a shell started in the background ignores the signal until told otherwise.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+    signal.signal(signal.SIGINT, handler)
 
 
 def interrupted(run, delay=0.1):

@@ -364,7 +364,8 @@ def running(pid):
 
 
 CHILD = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # (ignored in a background process)
 import pyrite as torch
 from pyrite.utils.data import DataLoader, Dataset
 class D(Dataset):
