@@ -7,9 +7,8 @@ use crate::error::IntoPy;
 use crate::overrides;
 use crate::tensor::{self, PyTensor, get, get_borrowed, wrap, wrap_all};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyUserWarning};
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyEllipsis, PyInt, PyIterator, PyList, PySlice, PyString, PyTuple};
+use pyo3::types::{PyBool, PyEllipsis, PyInt, PyIterator, PyList, PySlice, PyTuple};
 use pyrite_core::Scalar;
 use pyrite_tensor::ops::Operand;
 use pyrite_tensor::ops::getitem::{self, Idx};
@@ -49,13 +48,8 @@ fn one(o: &Bound<PyAny>) -> PyResult<Idx> {
     if let Some(t) = get(o) {
         return Ok(Idx::Tensor(t));
     }
-    let list = o.is_instance_of::<PyList>() || o.is_instance_of::<PyTuple>();
-    if list || o.hasattr("__array_interface__")? || is_sequence(o) {
-        let t = match list || o.hasattr("__array_interface__")? {
-            true => data::from_object(o, None, None)?,
-            // A range, say.
-            false => data::from_object(o.py().get_type::<PyList>().call1((o,))?.as_any(), None, None)?,
-        };
+    if data::is_sequence(o) || o.hasattr("__array_interface__")? {
+        let t = data::from_object(o, None, None)?;
         // An empty list is a list of positions.
         let t = if t.numel() == 0 && t.dtype().is_float() {
             ops::to_dtype(&t, pyrite_core::DType::I64).py(o.py())?
@@ -73,11 +67,6 @@ fn one(o: &Bound<PyAny>) -> PyResult<Idx> {
     )))
 }
 
-fn is_sequence(o: &Bound<PyAny>) -> bool {
-    // SAFETY: a type check on a live object.
-    !o.is_instance_of::<PyString>() && unsafe { ffi::PySequence_Check(o.as_ptr()) } != 0
-}
-
 /// Does a list stand for a tuple? It does, in old programs, if something in it is more than a number.
 fn is_tuple_in_disguise(key: &Bound<PyAny>) -> PyResult<bool> {
     let Ok(list) = key.cast::<PyList>() else { return Ok(false) };
@@ -88,7 +77,7 @@ fn is_tuple_in_disguise(key: &Bound<PyAny>) -> PyResult<bool> {
                 || o.is_instance_of::<PySlice>()
                 || o.is_instance_of::<PyEllipsis>()
                 || get_borrowed(o.as_borrowed()).is_some()
-                || is_sequence(&o)
+                || data::is_sequence(&o)
         }))
 }
 

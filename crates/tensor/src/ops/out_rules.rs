@@ -74,3 +74,11 @@ pub(super) fn computes_in_out(op: &str) -> bool {
 pub(super) fn apart(op: &str) -> bool {
     APART.binary_search(&op).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn lists_that_are_searched_are_sorted() {
+        assert!(super::EXACT.is_sorted() && super::APART.is_sorted());
+    }
+}
