@@ -1,13 +1,13 @@
 //! Matrices in lanes: element (i, j) of as many matrices as there are lanes lies in one register's worth of
 //! scratch memory. Moving batches in and out, and handing groups to the threads.
 
-use super::{Batch, JOB};
+use super::{Batch, JOB, WIDEST};
 use crate::gemm::transpose::transpose;
 use crate::oom;
 use crate::pool::{parallel, with_scratch};
-use crate::real::Failure;
-use crate::simd::{FloatLanes, Lanes};
-use pyrite_core::Result;
+use crate::real::{Failure, Real};
+use crate::simd::{Arch, ArchKernel, FloatLanes, Lanes, dispatch};
+use pyrite_core::{DType, Result, bail};
 use std::marker::PhantomData;
 
 /// A matrix of lanes in scratch memory; strides count registers.
@@ -143,12 +143,7 @@ pub(super) fn exponent<V: FloatLanes>(most: V) -> V {
 
 /// Runs `job(from, to, scratch)` for ranges that cover `count` matrices, each with scratch memory of its own.
 /// `ns` is the estimated time of one matrix.
-pub(super) fn groups(
-    count: usize,
-    bytes: usize,
-    ns: f64,
-    job: impl Fn(usize, usize, *mut u8) + Sync,
-) -> Result<()> {
+fn groups(count: usize, bytes: usize, ns: f64, job: impl Fn(usize, usize, *mut u8) + Sync) -> Result<()> {
     let failure = Failure::default();
     parallel(count.div_ceil(JOB), (ns * count as f64).min(1e18) as u64, &|q| {
         let range = (q * JOB, count.min((q + 1) * JOB));
@@ -157,4 +152,59 @@ pub(super) fn groups(
         }
     });
     failure.result()
+}
+
+/// A factorisation in lockstep.
+pub(super) trait Lockstep: Copy + Sync {
+    /// What it is called in errors.
+    const NAME: &'static str;
+    /// Elements of scratch memory that one lane needs.
+    fn registers(&self) -> usize;
+    /// Estimated time of one matrix in nanoseconds.
+    fn ns(&self) -> f64;
+    /// Works on matrices `first .. first + lanes`.
+    ///
+    /// # Safety
+    /// What the factorisation's own function asks of its pointers; `scratch` holds `registers()` registers.
+    unsafe fn group<T: Real, V: FloatLanes<Elem = T>>(&self, first: usize, lanes: usize, scratch: *mut T);
+}
+
+struct Range<J, T> {
+    job: J,
+    from: usize,
+    to: usize,
+    scratch: *mut T,
+}
+
+impl<J: Lockstep, T: Real> ArchKernel for Range<J, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<A: Arch>(self) {
+        let n = <T::V<A> as Lanes>::N;
+        for first in (self.from..self.to).step_by(n) {
+            // SAFETY: the promise of `run`; the scratch holds the registers that `typed` counted.
+            unsafe { self.job.group::<T, T::V<A>>(first, n.min(self.to - first), self.scratch) };
+        }
+    }
+}
+
+fn typed<T: Real>(count: usize, job: impl Lockstep) -> Result<()> {
+    groups(count, job.registers() * WIDEST, job.ns(), |from, to, scratch| {
+        dispatch(Range::<_, T> { job, from, to, scratch: scratch.cast() });
+    })
+}
+
+/// Factorises `count` matrices.
+///
+/// # Safety
+/// What the factorisation's own function asks of its pointers, for `count` matrices.
+pub(super) unsafe fn run(dtype: DType, count: usize, job: impl Lockstep) -> Result<()> {
+    fn name<J: Lockstep>(_: &J) -> &'static str {
+        J::NAME
+    }
+    match dtype {
+        DType::F32 => typed::<f32>(count, job),
+        DType::F64 => typed::<f64>(count, job),
+        d => bail!(NotImplemented, "{} in lockstep: not implemented for {d}", name(&job)),
+    }
 }

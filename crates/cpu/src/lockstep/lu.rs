@@ -1,11 +1,11 @@
 //! LU with partial pivoting, and systems of equations solved on the way.
 
-use super::lanes::{Wide, groups};
-use super::{Batch, Ints, WIDEST};
+use super::lanes::{Lockstep, Wide, run};
+use super::{Batch, Ints};
 use crate::real::Real;
-use crate::simd::{Arch, ArchKernel, FloatLanes, Lanes, dispatch};
+use crate::simd::FloatLanes;
 use pyrite_core::expr::Mask;
-use pyrite_core::{DType, Result, bail};
+use pyrite_core::{DType, Result};
 
 /// Where the packed factors go, and the pivots: min(m, n) for each matrix, LAPACK's.
 #[derive(Clone, Copy)]
@@ -49,38 +49,24 @@ pub unsafe fn lu(
     info: Ints,
 ) -> Result<()> {
     let job = Job { m, n, a, factors, right, info };
-    match dtype {
-        DType::F32 => typed::<f32>(count, job),
-        DType::F64 => typed::<f64>(count, job),
-        d => bail!(NotImplemented, "LU in lockstep: not implemented for {d}"),
+    // SAFETY: the caller's promise.
+    unsafe { run(dtype, count, job) }
+}
+
+impl Lockstep for Job {
+    const NAME: &'static str = "LU";
+    fn registers(&self) -> usize {
+        let cols = self.right.map_or(0, |r| r.cols);
+        self.m * self.n + self.n * cols + self.m.min(self.n)
     }
-}
-
-fn typed<T: Real>(count: usize, job: Job) -> Result<()> {
-    let cols = job.right.map_or(0, |r| r.cols);
-    let registers = job.m * job.n + job.n * cols + job.m.min(job.n);
-    let ns = 30.0 + (job.m.min(job.n) * job.m * (job.n + cols)) as f64 / 8.0;
-    groups(count, registers * WIDEST, ns, |from, to, scratch| {
-        dispatch(Range::<T> { job, from, to, scratch: scratch.cast() });
-    })
-}
-
-struct Range<T> {
-    job: Job,
-    from: usize,
-    to: usize,
-    scratch: *mut T,
-}
-
-impl<T: Real> ArchKernel for Range<T> {
-    type Out = ();
+    fn ns(&self) -> f64 {
+        let cols = self.right.map_or(0, |r| r.cols);
+        30.0 + (self.m.min(self.n) * self.m * (self.n + cols)) as f64 / 8.0
+    }
     #[inline(always)]
-    fn run<A: Arch>(self) {
-        let n = <T::V<A> as Lanes>::N;
-        for first in (self.from..self.to).step_by(n) {
-            // SAFETY: the promise of `lu`; the scratch holds the registers that `typed` counted.
-            unsafe { group::<T, T::V<A>>(&self.job, first, n.min(self.to - first), self.scratch) };
-        }
+    unsafe fn group<T: Real, V: FloatLanes<Elem = T>>(&self, first: usize, lanes: usize, scratch: *mut T) {
+        // SAFETY: the caller's promise.
+        unsafe { group::<T, V>(self, first, lanes, scratch) }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Householder QR with Q and R written out.
 
-use super::lanes::{Wide, clean, groups, spoil};
-use super::{Batch, WIDEST};
+use super::Batch;
+use super::lanes::{Lockstep, Wide, clean, run, spoil};
 use crate::real::Real;
-use crate::simd::{Arch, ArchKernel, FloatLanes, Lanes, dispatch};
-use pyrite_core::{DType, Result, bail};
+use crate::simd::FloatLanes;
+use pyrite_core::{DType, Result};
 
 #[derive(Clone, Copy)]
 struct Job {
@@ -31,38 +31,24 @@ pub unsafe fn qr(
     r: (Batch, usize),
 ) -> Result<()> {
     let job = Job { m, n, a, q, r };
-    match dtype {
-        DType::F32 => typed::<f32>(count, job),
-        DType::F64 => typed::<f64>(count, job),
-        d => bail!(NotImplemented, "QR in lockstep: not implemented for {d}"),
+    // SAFETY: the caller's promise.
+    unsafe { run(dtype, count, job) }
+}
+
+impl Lockstep for Job {
+    const NAME: &'static str = "QR";
+    fn registers(&self) -> usize {
+        let q_cols = self.q.map_or(0, |q| q.1);
+        self.m * self.n + self.m * q_cols + self.m.min(self.n)
     }
-}
-
-fn typed<T: Real>(count: usize, job: Job) -> Result<()> {
-    let q_cols = job.q.map_or(0, |q| q.1);
-    let registers = job.m * job.n + job.m * q_cols + job.m.min(job.n);
-    let ns = 30.0 + (job.m.min(job.n) * job.m * (job.n + q_cols)) as f64 / 4.0;
-    groups(count, registers * WIDEST, ns, |from, to, scratch| {
-        dispatch(Range::<T> { job, from, to, scratch: scratch.cast() });
-    })
-}
-
-struct Range<T> {
-    job: Job,
-    from: usize,
-    to: usize,
-    scratch: *mut T,
-}
-
-impl<T: Real> ArchKernel for Range<T> {
-    type Out = ();
+    fn ns(&self) -> f64 {
+        let q_cols = self.q.map_or(0, |q| q.1);
+        30.0 + (self.m.min(self.n) * self.m * (self.n + q_cols)) as f64 / 4.0
+    }
     #[inline(always)]
-    fn run<A: Arch>(self) {
-        let n = <T::V<A> as Lanes>::N;
-        for first in (self.from..self.to).step_by(n) {
-            // SAFETY: the promise of `qr`; the scratch holds the registers that `typed` counted.
-            unsafe { group::<T, T::V<A>>(&self.job, first, n.min(self.to - first), self.scratch) };
-        }
+    unsafe fn group<T: Real, V: FloatLanes<Elem = T>>(&self, first: usize, lanes: usize, scratch: *mut T) {
+        // SAFETY: the caller's promise.
+        unsafe { group::<T, V>(self, first, lanes, scratch) }
     }
 }
 

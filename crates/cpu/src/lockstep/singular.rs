@@ -2,12 +2,12 @@
 //! are the values.
 
 use super::eigh::turn;
-use super::lanes::{Wide, clean, exponent, groups, spoil};
-use super::{Batch, DONE, Ints, MOST, NOT_CONVERGED, NOT_FINITE, WIDEST};
+use super::lanes::{Lockstep, Wide, clean, exponent, run, spoil};
+use super::{Batch, DONE, Ints, MOST, NOT_CONVERGED, NOT_FINITE};
 use crate::real::Real;
-use crate::simd::{Arch, ArchKernel, FloatLanes, Lanes, dispatch};
+use crate::simd::FloatLanes;
 use pyrite_core::expr::Mask;
-use pyrite_core::{DType, Result, bail};
+use pyrite_core::{DType, Result};
 
 const SWEEPS: usize = 30;
 
@@ -38,36 +38,22 @@ pub unsafe fn singular_values(
         true => Job { m: n, n: m, a: Batch { rs: a.cs, cs: a.rs, ..a }, s, status },
         false => Job { m, n, a, s, status },
     };
-    match dtype {
-        DType::F32 => typed::<f32>(count, job),
-        DType::F64 => typed::<f64>(count, job),
-        d => bail!(NotImplemented, "singular values in lockstep: not implemented for {d}"),
+    // SAFETY: the caller's promise.
+    unsafe { run(dtype, count, job) }
+}
+
+impl Lockstep for Job {
+    const NAME: &'static str = "singular values";
+    fn registers(&self) -> usize {
+        self.m * self.n
     }
-}
-
-fn typed<T: Real>(count: usize, job: Job) -> Result<()> {
-    let ns = 100.0 + (job.n * job.n * job.m) as f64 * 2.0;
-    groups(count, job.m * job.n * WIDEST, ns, |from, to, scratch| {
-        dispatch(Range::<T> { job, from, to, scratch: scratch.cast() });
-    })
-}
-
-struct Range<T> {
-    job: Job,
-    from: usize,
-    to: usize,
-    scratch: *mut T,
-}
-
-impl<T: Real> ArchKernel for Range<T> {
-    type Out = ();
+    fn ns(&self) -> f64 {
+        100.0 + (self.n * self.n * self.m) as f64 * 2.0
+    }
     #[inline(always)]
-    fn run<A: Arch>(self) {
-        let n = <T::V<A> as Lanes>::N;
-        for first in (self.from..self.to).step_by(n) {
-            // SAFETY: the promise of `singular_values`; the scratch holds the registers that `typed` counted.
-            unsafe { group::<T, T::V<A>>(&self.job, first, n.min(self.to - first), self.scratch) };
-        }
+    unsafe fn group<T: Real, V: FloatLanes<Elem = T>>(&self, first: usize, lanes: usize, scratch: *mut T) {
+        // SAFETY: the caller's promise.
+        unsafe { group::<T, V>(self, first, lanes, scratch) }
     }
 }
 
